@@ -1,0 +1,80 @@
+//! The strict canonical codec: postcard, with the rule that bytes which do not re-encode to
+//! themselves are refused (over-long varints, trailing bytes). What is signed or hashed has
+//! exactly one encoding.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Kind;
+
+/// Why bytes were refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CodecError {
+    /// More bytes than the type may have.
+    TooLong,
+    /// Not an encoding of the type.
+    Malformed,
+    /// An encoding, but not the one this value has.
+    NotCanonical,
+}
+
+impl CodecError {
+    /// Always [`Kind::Invalid`].
+    pub fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "longer than the protocol allows",
+            Self::Malformed => "malformed",
+            Self::NotCanonical => "not in canonical form",
+        })
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// The canonical bytes of a value.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // postcard fails only on unsized sequences and on a full fixed buffer: neither occurs here.
+    postcard::to_allocvec(value).expect("a vocabulary type always encodes")
+}
+
+/// Decodes at most `limit` bytes, strictly.
+///
+/// # Errors
+/// [`CodecError`] says which rule the bytes broke.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
+    if bytes.len() > limit {
+        return Err(CodecError::TooLong);
+    }
+    let value: T = postcard::from_bytes(bytes).map_err(|_| CodecError::Malformed)?;
+    if encode(&value) != bytes {
+        return Err(CodecError::NotCanonical);
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_encoding_is_taken() {
+        let bytes = encode(&(7u64, "seven".to_owned()));
+        assert_eq!(decode(&bytes, 100), Ok((7u64, "seven".to_owned())));
+        let mut overlong = vec![0x87, 0x00];
+        overlong.extend_from_slice(&bytes[1..]);
+        assert_eq!(decode::<(u64, String)>(&overlong, 100), Err(CodecError::NotCanonical));
+        let mut trailing = bytes.clone();
+        trailing.push(0);
+        assert_eq!(decode::<(u64, String)>(&trailing, 100), Err(CodecError::NotCanonical));
+        assert_eq!(decode::<(u64, String)>(&bytes[..3], 100), Err(CodecError::Malformed));
+        assert_eq!(decode::<(u64, String)>(&bytes, 3), Err(CodecError::TooLong));
+    }
+}

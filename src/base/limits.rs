@@ -1,0 +1,47 @@
+//! Every bound in one place, with what happens at the bound.
+
+/// Bytes of an encoded event header; a longer one is refused as malformed.
+pub const EVENT_HEADER_BYTES: usize = 8 * 1024;
+/// Bytes of an event's detachable payload; a longer message is refused before it is signed.
+pub const PAYLOAD_BYTES: usize = 60 * 1024;
+/// Bytes of a packet between nodes; a longer one is refused, and batches are cut to fit.
+pub const PACKET_BYTES: usize = 256 * 1024;
+/// Bytes of a packet sent by broadcast; a longer one goes to each peer by request instead.
+pub const BROADCAST_BYTES: usize = 60 * 1024;
+/// Heads that an event may name as its dependencies; more are merged by later events.
+pub const DEPS: usize = 16;
+/// Events waiting for their past in one channel; beyond it the newest arrivals are dropped, and
+/// reconciliation fetches them again.
+pub const PENDING_EVENTS: usize = 4096;
+/// Events sent in answer to one reconciliation round.
+pub const EVENTS_PER_ROUND: usize = 512;
+/// Channels a node keeps; a further one is refused.
+pub const CHANNELS: usize = 100_000;
+/// Bytes of a channel name, `#` included.
+pub const CHANNEL_NAME_BYTES: usize = 64;
+/// Bytes of a topic.
+pub const TOPIC_BYTES: usize = 1024;
+/// Bytes of a user name.
+pub const USERNAME_BYTES: usize = 64;
+/// Bytes of a display name.
+pub const DISPLAY_NAME_BYTES: usize = 256;
+/// Bytes of a message body, plain or formatted.
+pub const BODY_BYTES: usize = 48 * 1024;
+/// Deliveries to one target of a link that may be under way at once; the rest wait in the outbox.
+pub const DELIVERY_WINDOW: usize = 64;
+/// Deliveries waiting for one door in all; the queue between node and connector holds as many.
+pub const DOOR_QUEUE: usize = 4096;
+/// Commands waiting for the node; senders wait when it is full.
+pub const NODE_QUEUE: usize = 4096;
+/// Inputs handled before one commit.
+pub const GROUP_COMMIT_INPUTS: usize = 512;
+/// First wait before a delivery is tried again.
+pub const RETRY_FIRST_MS: u64 = 500;
+/// Longest wait before a delivery is tried again.
+pub const RETRY_MAX_MS: u64 = 60_000;
+/// How long one event may claim to lie in the future before it is held back locally (rule L1).
+pub const CLOCK_SKEW_MS: u64 = 5 * 60_000;
+/// How often a node tells its peers a summary of what it holds.
+pub const SUMMARY_INTERVAL_MS: u64 = 10_000;
+/// Messages that one history query returns at the most.
+pub const HISTORY_MESSAGES: usize = 1000;

@@ -1,0 +1,1 @@
+//! `channel`: the resource that founds a channel and says what it is.

@@ -1,0 +1,83 @@
+//! What a person can want. Doors turn their protocol's events into intents; `node` turns intents
+//! into transactions.
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Content, Link};
+use super::name::ChannelName;
+use super::profile::Profile;
+use crate::base::ChannelId;
+
+/// One wish of one actor, as a door hands it in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Submission {
+    pub actor: Actor,
+    pub intent: Intent,
+    /// Make the actor a member first where needed: for bridges, where the other side already
+    /// decided who is in.
+    pub join_first: bool,
+    /// Handed back with the news that this submission causes on this node; 0 for none. The IRC
+    /// listener knows its own client's line by it.
+    pub tag: u64,
+}
+
+/// Who wants it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Actor {
+    /// The node's own user.
+    Node,
+    /// A person that a door speaks for; the node keeps an identity for them, derived from
+    /// `account`, which must be stable and globally clear: `@alice:example.org`,
+    /// `bob@irc.libera.chat`, or `carol` for a client of the IRC listener.
+    Person { account: String, profile: Profile },
+}
+
+/// Names a channel: by id, or by the name it has on this node (`#rust`, `#rust~k3f9`).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ChannelRef {
+    Id(ChannelId),
+    Name(String),
+}
+
+/// The wishes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Intent {
+    /// Found a channel. Refused if the name is taken on this node.
+    CreateChannel {
+        name: ChannelName,
+        topic: String,
+    },
+    /// Become a member. With `create`, found the channel if no channel has that name here.
+    /// Done already if the actor is a member.
+    JoinChannel {
+        channel: ChannelRef,
+        create: bool,
+    },
+    LeaveChannel {
+        channel: ChannelRef,
+        reason: String,
+    },
+    SendMessage {
+        channel: ChannelRef,
+        content: Content,
+    },
+    /// Change the topic; needs the permission `set_topic`.
+    UpdateChannel {
+        channel: ChannelRef,
+        topic: String,
+    },
+    /// Change how the actor is shown, in every channel they are in.
+    UpdateProfile {
+        profile: Profile,
+    },
+    /// Local to this node, never replicated: carry the channel's events to and from `link`.
+    Link {
+        channel: ChannelRef,
+        link: Link,
+        create: bool,
+    },
+    /// Local to this node: stop carrying.
+    Unlink {
+        link: Link,
+    },
+}

@@ -1,0 +1,11 @@
+//! Chat as an application on the resource machine: one file per resource type with its logic,
+//! the intents people express, and read-only projections. It does no IO and reads no clock.
+
+pub mod access;
+pub mod channel;
+pub mod intent;
+pub mod message;
+pub mod name;
+pub mod permissions;
+pub mod profile;
+pub mod view;

@@ -1,0 +1,1 @@
+//! `permissions`: what a member may do, one flag for each act.

@@ -1,0 +1,67 @@
+//! Read-only projections: what doors show of a channel.
+
+use serde::{Deserialize, Serialize};
+
+use super::access::Role;
+use super::message::{Content, Link};
+use super::profile::Profile;
+use crate::base::{ChannelId, EventId, Identity, Timestamp};
+
+/// A member of a channel, as shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    pub identity: Identity,
+    pub role: Role,
+    pub profile: Profile,
+}
+
+/// A channel, as shown on this node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChannelView {
+    pub id: ChannelId,
+    /// The name on this node: `#rust`, or `#rust~k3f9` where another channel had the name first.
+    pub name: String,
+    pub topic: String,
+    pub created_at: Timestamp,
+    pub members: Vec<Member>,
+    /// The links this node carries for it.
+    pub links: Vec<Link>,
+}
+
+/// Something that happened in a channel, as told to doors.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct News {
+    pub event: EventId,
+    pub channel: ChannelId,
+    /// The channel's name on this node.
+    pub channel_name: String,
+    /// Where it stands in this node's log: grows with every event taken in, never reused.
+    pub position: u64,
+    /// When it was said: the origin's time for bridged messages, else the event's.
+    pub at: Timestamp,
+    pub author: Member,
+    /// The tag of the local submission that caused it, or 0.
+    pub tag: u64,
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum What {
+    /// The channel was founded by `author`, who is its first member.
+    Created,
+    Joined,
+    Left {
+        reason: String,
+    },
+    Message(Content),
+    Topic(String),
+    /// `author` has the new profile; this is the one before.
+    Profile {
+        before: Profile,
+    },
+    /// This node now carries the channel to a link (local, `event` is the channel's).
+    Linked(Link),
+    /// This node no longer does.
+    Unlinked(Link),
+}

@@ -1,0 +1,6 @@
+//! The whole node as one deterministic state machine. It never awaits, locks, prints or reads a
+//! clock: every fact comes in as an [`Input`], every effect goes out as an [`Output`].
+
+mod door;
+
+pub use door::{Delivery, Door, Outcome, Receipt, Refusal};

@@ -1,0 +1,1 @@
+//! The one integration binary: what needs real parts, and what looks at the source itself.
