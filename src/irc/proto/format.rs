@@ -1,0 +1,1 @@
+//! Formatting codes of IRC to and from Matrix HTML.

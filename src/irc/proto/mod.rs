@@ -1,0 +1,4 @@
+//! The IRC protocol without IO.
+
+pub mod format;
+pub mod split;

@@ -1,0 +1,1 @@
+//! The Anoma resource machine. It never knows what a chat is.

@@ -1,0 +1,1 @@
+//! The Matrix door: an application service.

@@ -1,0 +1,1 @@
+//! The libp2p shell: swarm, transports, discovery, streams. It decides no policy.

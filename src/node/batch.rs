@@ -1,0 +1,94 @@
+//! What the node wants durable: typed writes, applied in order, all of a batch or none.
+
+use serde::{Deserialize, Serialize};
+
+use super::Door;
+use crate::base::{ChannelId, EventId, Identity, Timestamp};
+use crate::chat::message::Link;
+use crate::chat::profile::Profile;
+
+/// Writes that belong together.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Batch(pub Vec<Write>);
+
+/// One write. Each is idempotent: applying it twice leaves what applying it once does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// Appends an event to the log.
+    Event(StoredEvent),
+    /// A delivery that has to reach the far end of a link. `id` grows with every row of the node.
+    Outbox {
+        id: u64,
+        link: Link,
+        position: u64,
+    },
+    /// It was tried: how often, when next, and whether the last attempt may have got through.
+    OutboxTried {
+        id: u64,
+        attempts: u32,
+        next_at: Timestamp,
+        uncertain: bool,
+    },
+    /// It arrived or never will.
+    OutboxDone {
+        id: u64,
+    },
+    /// The message `external_id` on the far side of `link` is `event` here.
+    Seen {
+        link: Link,
+        external_id: String,
+        event: EventId,
+    },
+    /// This node carries `channel` to and from `link`, from log position `since` on.
+    Link {
+        link: Link,
+        channel: ChannelId,
+        since: u64,
+    },
+    Unlink {
+        link: Link,
+    },
+    /// The channel's name on this node.
+    Name {
+        channel: ChannelId,
+        name: String,
+    },
+    /// A person this node speaks for.
+    Person {
+        account: String,
+        identity: Identity,
+        profile: Profile,
+    },
+    /// A door's note; an empty value forgets the key.
+    Note {
+        door: Door,
+        key: String,
+        value: Vec<u8>,
+    },
+}
+
+/// An event as it lies in the log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Its place in this node's log: 1, 2, 3, …
+    pub position: u64,
+    pub channel: ChannelId,
+    pub id: EventId,
+    /// The signed header, in canonical encoding.
+    pub signed: Vec<u8>,
+    /// The detachable payload; `None` once it was deleted.
+    pub payload: Option<Vec<u8>>,
+    /// Whether doors show it: messages, joins, leaves, topics, profiles.
+    pub visible: bool,
+}
+
+/// A row of the outbox, as read back at start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutboxRow {
+    pub id: u64,
+    pub link: Link,
+    pub position: u64,
+    pub attempts: u32,
+    pub next_at: Timestamp,
+    pub uncertain: bool,
+}

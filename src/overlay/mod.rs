@@ -1,0 +1,15 @@
+//! PODS overlays: domains, their topologies, and where a packet goes. All sans-IO. It moves opaque
+//! bytes and never knows what an event means; it imports `base` alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::NodeId;
+
+/// Where a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Destination {
+    /// Every node of the domain.
+    Domain,
+    /// One peer that is up.
+    Peer(NodeId),
+}

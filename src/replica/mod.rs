@@ -1,0 +1,1 @@
+//! Convergence: signed event DAG, lanes, validity, pending events, reconciliation.

@@ -1,0 +1,1 @@
+//! The shell around the node: clock, driver loop, supervision, shutdown, logging.

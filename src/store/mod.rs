@@ -1,0 +1,1 @@
+//! SQLite: schema, migrations, one writer, readers. It decides no policy.
