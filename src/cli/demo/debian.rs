@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::process::{find_program, run};
+use super::process::{find_program, quoted, run};
 use super::trouble::Trouble;
 
 /// Longest time for one call of apt.
@@ -157,17 +157,20 @@ fn write_script(wanted: Packaged, folder: &Path) -> Result<PathBuf, Trouble> {
         .ok_or_else(|| {
             Trouble::failed(format!("unpacking {}", wanted.package), "its program is not in it")
         })?;
-    let libraries: Vec<String> = ["usr/lib", "lib"]
+    let libraries: Vec<PathBuf> = ["usr/lib", "lib"]
         .iter()
         .filter_map(|place| std::fs::read_dir(root.join(place)).ok())
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.to_string_lossy().ends_with("-linux-gnu"))
-        .map(|path| path.display().to_string())
         .collect();
+    let libraries = std::env::join_paths(libraries).map_err(|e| Trouble::disk(&root, e))?;
     let script = folder.join("bin").join(wanted.program);
-    let text =
-        format!("#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n", libraries.join(":"), binary.display());
+    let text = format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+        quoted(Path::new(&libraries)),
+        quoted(&binary)
+    );
     std::fs::write(&script, text).map_err(|e| Trouble::disk(&script, e))?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
         .map_err(|e| Trouble::disk(&script, e))?;

@@ -5,6 +5,7 @@
 pub mod debian;
 pub mod irc_user;
 pub mod ircd;
+pub mod irssi;
 pub mod journal;
 pub mod matrix_user;
 pub mod process;

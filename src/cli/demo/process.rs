@@ -20,6 +20,11 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
+/// A path as one word for the shell.
+pub fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
 /// Free TCP ports of 127.0.0.1, all different. They are free when chosen; whoever needs one should
 /// bind it soon.
 ///
@@ -156,6 +161,11 @@ mod tests {
         let different: std::collections::BTreeSet<u16> = ports.into_iter().collect();
         assert_eq!(different.len(), 4);
         assert!(!different.contains(&0));
+    }
+
+    #[test]
+    fn any_path_is_one_word() {
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use multichat::cli::demo::irc_user::IrcUser;
+use multichat::cli::demo::irc_user::{IrcUser, Line};
+use multichat::cli::demo::irssi::{Irssi, said};
 use multichat::cli::demo::matrix_user::MatrixUser;
 use multichat::cli::demo::synapse_config::Settings;
 
-use super::irssi::Irssi;
 use super::{homeserver, ircd, irssi_program, scratch, unless_skipped, weechat_program};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -56,32 +56,33 @@ async fn irssi_and_a_client_talk_over_an_ircd_that_restarts() {
     let Some(mut ircd) = unless_skipped(ircd(&dir).await) else { return };
     let carol = IrcUser::connect(ircd.address(), "carol", "Carol").await.unwrap();
     carol.join("#peers").await.unwrap();
-    let mut irssi = Irssi::start(&program, &dir, ircd.address(), "dave");
-    irssi.join("#peers").await;
+    let mut irssi = Irssi::start(&program, &dir, ircd.address(), "dave").unwrap();
+    irssi.join("#peers").await.unwrap();
 
     carol.say("#peers", "grüße, dave").unwrap();
-    let line = irssi.wait_for("#peers", "grüße, dave", LONG).await;
-    assert!(line.contains("carol> grüße"), "{line}");
-    irssi.type_line("hello from a real terminal");
+    let greets = |line: &str| said(line) == Some(("carol", "grüße, dave"));
+    irssi.wait_for("#peers", "a greeting", LONG, greets).await.unwrap();
+    irssi.type_line("hello from a real terminal").unwrap();
     let awaited = "what dave typed";
-    let said = carol
+    let heard = carol
         .wait_for(awaited, LONG, |line| line.says("#peers", "hello from a real terminal"))
         .await
         .unwrap();
-    assert_eq!(said.from, "dave");
+    assert_eq!(heard.from, "dave");
     for number in 0..50 {
-        irssi.say("#peers", &format!("line {number}"));
+        irssi.say("#peers", &format!("line {number}")).unwrap();
     }
     carol.wait_for("fifty lines typed at once", LONG, |line| line.says("#peers", "line 49")).await.unwrap();
 
     ircd.restart().await.unwrap();
     let carol = IrcUser::connect(ircd.address(), "carol", "Carol").await.unwrap();
     carol.join("#peers").await.unwrap();
-    let joined = |line: &multichat::cli::demo::irc_user::Line| {
+    let joined = |line: &Line| {
         let listed = line.command == "353" && line.params.last().is_some_and(|names| names.contains("dave"));
         listed || (line.command == "JOIN" && line.from == "dave")
     };
     carol.wait_for("irssi to come back", LONG, joined).await.unwrap();
     carol.say("#peers", "welcome back").unwrap();
-    irssi.wait_for("#peers", "welcome back", LONG).await;
+    let welcomes = |line: &str| said(line) == Some(("carol", "welcome back"));
+    irssi.wait_for("#peers", "a welcome", LONG, welcomes).await.unwrap();
 }

@@ -3,20 +3,19 @@
 //! `MULTICHAT_SKIP_PEERS=1` says to go on without.
 
 mod alone;
-pub mod irssi;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use multichat::cli::demo::debian::{self, Packaged};
 use multichat::cli::demo::ircd::{Ircd, NGIRCD};
+use multichat::cli::demo::irssi::IRSSI;
 use multichat::cli::demo::process::run;
 use multichat::cli::demo::synapse::{self, Installation, Synapse};
 use multichat::cli::demo::synapse_config::Settings;
 use multichat::cli::demo::trouble::Trouble;
 use tokio::process::Command;
 
-const IRSSI: Packaged = Packaged { program: "irssi", package: "irssi" };
 const WEECHAT: Packaged = Packaged { program: "weechat-headless", package: "weechat-headless" };
 
 /// Where peers are kept: `target/peers`.
