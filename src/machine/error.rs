@@ -47,6 +47,17 @@ impl MachineError {
     }
 }
 
+impl MachineError {
+    /// The broken rule, in a few words.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Logic { error, .. } => error.rule(),
+            Self::Unbalanced(_) => "a transaction balances",
+            _ => "a transaction is well formed",
+        }
+    }
+}
+
 impl fmt::Display for MachineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
