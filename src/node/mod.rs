@@ -227,6 +227,11 @@ impl Node {
         self.directory.iter().map(|(id, channel)| channel.view(self.routes.links(id).to_vec())).collect()
     }
 
+    /// How many channels there are.
+    pub fn channel_count(&self) -> usize {
+        self.directory.len()
+    }
+
     /// The peers that are up.
     pub fn peers(&self) -> Vec<NodeId> {
         self.sync.peers.clone()

@@ -14,6 +14,7 @@ use crate::base::{ChannelId, EventId, Kind, NodeId};
 use crate::chat::intent::Submission;
 use crate::chat::view::{ChannelView, News};
 pub use crate::node::{Delivery, Door, Outcome, Receipt, Refusal};
+use crate::replica::Packet;
 
 /// A connector: one door of the node.
 pub trait Connector: Send {
@@ -130,10 +131,29 @@ pub enum Command {
         from: NodeId,
         bytes: Vec<u8>,
     },
+    /// From the verifier: what `Bytes` said, and how many of its events were dropped as malformed.
+    Packet {
+        from: NodeId,
+        packet: Packet,
+        dropped: u64,
+    },
+    /// From the runtime: a connector is ready.
+    OpenDoor {
+        door: Door,
+        deliveries: mpsc::Sender<Delivery>,
+        reply: oneshot::Sender<Opening>,
+    },
     /// Commit what is under way and end the loop.
     Stop {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What a connector is given to start from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Opening {
+    pub channels: Vec<ChannelView>,
+    pub notes: Vec<(String, Vec<u8>)>,
 }
 
 /// Which part of a channel's history.

@@ -6,6 +6,9 @@ use super::{Extent, Malformed, Parcel};
 use crate::base::codec;
 use crate::base::{ChannelId, Digest, limits};
 
+/// What a packet of events needs besides the events.
+const ENVELOPE_BYTES: usize = 16;
+
 /// One packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packet {
@@ -19,6 +22,26 @@ pub enum Packet {
 }
 
 impl Packet {
+    /// Events as packets of at most `limit` bytes, in order. `more` goes on the last.
+    pub fn pack(parcels: impl IntoIterator<Item = Parcel>, limit: usize, more: bool) -> Vec<Self> {
+        let mut packets: Vec<Vec<Parcel>> = Vec::new();
+        let mut room = 0;
+        for parcel in parcels {
+            let size = parcel.size();
+            match packets.last_mut() {
+                Some(packet) if size <= room => packet.push(parcel),
+                _ => {
+                    packets.push(vec![parcel]);
+                    room = limit.saturating_sub(ENVELOPE_BYTES);
+                }
+            }
+            room = room.saturating_sub(size);
+        }
+        let last = packets.len().saturating_sub(1);
+        let packets = packets.into_iter().enumerate();
+        packets.map(|(at, parcels)| Self::Events { parcels, more: more && at == last }).collect()
+    }
+
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
