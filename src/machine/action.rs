@@ -196,3 +196,35 @@ impl ActionBuilder {
         Ok(action)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_goes_when_its_criterion_says() {
+        let blobs = || {
+            vec![
+                ExpirableBlob::kept(b"kept".to_vec()),
+                ExpirableBlob::until(b"until 10".to_vec(), Timestamp(10)),
+                ExpirableBlob::passing(b"passing".to_vec()),
+            ]
+        };
+        let mut app_data = AppData { resource: blobs(), application: blobs(), ..AppData::default() };
+        assert_eq!(app_data.forget_due(Timestamp(10)), 2);
+        assert_eq!(app_data.blobs().count(), 4);
+        assert_eq!(app_data.forget_due(Timestamp(11)), 2);
+        assert!(app_data.blobs().all(|blob| blob.blob == b"kept"));
+        assert_eq!(app_data.forget_due(Timestamp(u64::MAX)), 0);
+    }
+
+    #[test]
+    fn the_builder_refuses_what_could_not_be_unique_or_opened() {
+        let mut builder = ActionBuilder::new();
+        builder.create(Resource::default(), AppData::default());
+        assert_eq!(builder.build(), Err(MachineError::NothingConsumed));
+        let wrong = NullifierKey::from_bytes([1; 32]);
+        let refused = ActionBuilder::new().consume(Resource::default(), wrong, AppData::default()).err();
+        assert_eq!(refused, Some(MachineError::WrongNullifierKey));
+    }
+}

@@ -185,3 +185,99 @@ fn check_sizes(action: &Action) -> Result<(), MachineError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{ActionBuilder, ExpirableBlob, NullifierKey};
+
+    fn seeded(seed: u8) -> Resource {
+        Resource { rand_seed: [seed; 32], ..Resource::default() }
+    }
+
+    fn action(consumed: u8, created: u8, app_data: &AppData) -> Action {
+        let mut builder = ActionBuilder::new();
+        for seed in 0..consumed {
+            builder.consume(seeded(seed), NullifierKey::default(), app_data.clone()).unwrap();
+        }
+        for seed in 0..created {
+            builder.create(seeded(seed), app_data.clone());
+        }
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn tags_and_openings_are_in_order() {
+        let action = action(2, 3, &AppData::default());
+        let checked = action.check().unwrap();
+        let key = NullifierKey::default();
+        let nullifiers: Vec<_> =
+            action.consumed.iter().map(|c| c.resource.nullifier(&key).unwrap()).collect();
+        let commitments: Vec<_> = action.created.iter().map(|c| c.resource.commitment()).collect();
+        let opened: Vec<_> = action.consumed.iter().map(|c| c.resource.commitment()).collect();
+        assert_eq!(checked.nullifiers(), nullifiers);
+        assert_eq!(checked.commitments(), commitments);
+        assert_eq!(checked.opened(), opened);
+        let members: Vec<_> = checked.members().map(|member| (member.tag, member.is_consumed)).collect();
+        let expected = checked.tags().iter().copied().zip([true, true, false, false, false]);
+        assert_eq!(members, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_action_consumes_something() {
+        let nothing = Action { consumed: Vec::new(), ..action(1, 1, &AppData::default()) };
+        assert_eq!(nothing.check(), Err(MachineError::NothingConsumed));
+    }
+
+    #[test]
+    fn a_wrong_key_and_a_wrong_nonce_are_refused() {
+        let mut forged = action(2, 2, &AppData::default());
+        forged.consumed[1].nullifier_key = NullifierKey::from_bytes([1; 32]);
+        assert_eq!(forged.check(), Err(MachineError::WrongNullifierKey));
+        let mut forged = action(2, 2, &AppData::default());
+        forged.created[1].resource.nonce = forged.created[0].resource.nonce;
+        assert_eq!(forged.check(), Err(MachineError::WrongNonce(1)));
+        let mut forged = action(2, 2, &AppData::default());
+        forged.consumed.swap(0, 1);
+        assert_eq!(forged.check(), Err(MachineError::WrongNonce(0)));
+    }
+
+    #[test]
+    fn nothing_is_consumed_twice() {
+        let mut builder = ActionBuilder::new();
+        for _ in 0..2 {
+            builder.consume(seeded(1), NullifierKey::default(), AppData::default()).unwrap();
+        }
+        let nullifier = seeded(1).nullifier(&NullifierKey::default()).unwrap();
+        assert_eq!(builder.build().unwrap().check(), Err(MachineError::DuplicateTag(nullifier)));
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let none = AppData::default();
+        assert!(action(32, 32, &none).check().is_ok());
+        assert_eq!(action(33, 1, &none).check(), Err(MachineError::TooMuch("consumed resources")));
+        assert_eq!(action(1, 33, &none).check(), Err(MachineError::TooMuch("created resources")));
+        let blob = ExpirableBlob::kept(vec![0; APP_DATA_BYTES / 2]);
+        let half = AppData::of_application(blob);
+        assert!(action(1, 1, &half).check().is_ok());
+        assert_eq!(action(2, 1, &half).check(), Err(MachineError::TooMuch("bytes of application data")));
+        let empty = ExpirableBlob::kept(Vec::new());
+        let many = |count| AppData { external: vec![empty.clone(); count], ..AppData::default() };
+        assert!(action(1, 0, &many(BLOBS)).check().is_ok());
+        assert_eq!(
+            action(1, 0, &many(BLOBS + 1)).check(),
+            Err(MachineError::TooMuch("blobs of one resource"))
+        );
+    }
+
+    #[test]
+    fn the_root_is_a_padded_binary_tree_over_the_tags() {
+        let action = action(1, 2, &AppData::default());
+        let checked = action.check().unwrap();
+        let [nullifier, first, second] = checked.tags() else { panic!("three tags") };
+        let pair = |left: &Digest, right: &Digest| hash([&left.0[..], &right.0]);
+        let expected = pair(&pair(nullifier, first), &pair(second, &hash([b"EMPTY"])));
+        assert_eq!(checked.root(), expected);
+    }
+}

@@ -89,3 +89,60 @@ impl Delta {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Digest;
+    use crate::machine::{Action, AppData, Consumed, Created, NullifierKey, Resource};
+
+    fn action(consumed: &[(u8, u128)], created: &[(u8, u128)]) -> Action {
+        let resource =
+            |(label, quantity)| Resource { label_ref: Digest([label; 32]), quantity, ..Resource::default() };
+        let consume = |resource| Consumed {
+            resource,
+            nullifier_key: NullifierKey::default(),
+            app_data: AppData::default(),
+        };
+        let create = |resource| Created { resource, app_data: AppData::default() };
+        Action {
+            consumed: consumed.iter().copied().map(resource).map(consume).collect(),
+            created: created.iter().copied().map(resource).map(create).collect(),
+        }
+    }
+
+    #[test]
+    fn each_kind_balances_for_itself() {
+        assert!(Delta::of(&action(&[(1, 5), (2, 7)], &[(2, 3), (1, 5), (2, 4)])).is_zero());
+        let swapped = Delta::of(&action(&[(1, 5)], &[(2, 5)]));
+        let kinds: Vec<u8> = swapped.imbalances().map(|(kind, _)| kind.label_ref.0[0]).collect();
+        assert_eq!(kinds, [1, 2]);
+        assert!(Delta::of(&action(&[(1, 0)], &[])).is_zero());
+    }
+
+    #[test]
+    fn sums_beyond_128_bits_neither_wrap_nor_panic() {
+        let most = u128::MAX;
+        assert!(Delta::of(&action(&[(1, most), (1, most)], &[(1, most), (1, most)])).is_zero());
+        // Modulo 2^128 this would be even.
+        assert!(!Delta::of(&action(&[(1, most), (1, 1)], &[])).is_zero());
+        let delta = Delta::of(&action(&[(1, most), (1, most), (1, 2)], &[]));
+        let (_, balance) = delta.imbalances().next().unwrap();
+        assert_eq!(balance.consumed, Total { high: 2, low: 0 });
+    }
+
+    #[test]
+    fn what_one_action_lacks_another_may_bring() {
+        let (buys, sells) = (action(&[(1, 5)], &[(2, 1)]), action(&[(2, 1)], &[(1, 5)]));
+        let mut delta = Delta::of(&buys);
+        assert_eq!(
+            delta.require_zero().unwrap_err().to_string(),
+            "resources of kind aaaa/aeaq do not balance"
+        );
+        delta.merge(&Delta::of(&sells));
+        assert_eq!(delta.require_zero(), Ok(()));
+        let mut both = Delta::of(&sells);
+        both.add(&buys);
+        assert_eq!(both, delta);
+    }
+}

@@ -151,3 +151,60 @@ impl ResourceLogic for PaddingLogic {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{ActionBuilder, ExpirableBlob, MachineError, NullifierKey};
+
+    #[test]
+    fn a_reference_is_the_hash_of_name_and_version() {
+        let padding = [
+            0x26, 0x42, 0x44, 0x7b, 0x1c, 0xd1, 0x0e, 0x40, 0x5a, 0x86, 0xe3, 0x3f, 0xcd, 0xfd, 0x3c, 0x58,
+            0x55, 0xc3, 0x7e, 0x21, 0x6c, 0x76, 0x4e, 0xb1, 0xcd, 0x0a, 0x0c, 0xcb, 0xc2, 0xc3, 0x55, 0xff,
+        ];
+        assert_eq!(logic_ref("padding", 1), Digest(padding));
+        assert_ne!(logic_ref("padding", 2), Digest(padding));
+        assert_ne!(logic_ref("ab", 1), logic_ref("a", 1));
+    }
+
+    fn run_padding(resource: Resource, app_data: AppData) -> Result<(), MachineError> {
+        let mut builder = ActionBuilder::new();
+        let resource = Resource { logic_ref: PaddingLogic.logic_ref(), ..resource };
+        builder.consume(resource, NullifierKey::default(), app_data).unwrap();
+        builder.build().unwrap().check().unwrap().run_logics(&Logics::new().with(PaddingLogic))
+    }
+
+    fn broken_rule(result: Result<(), MachineError>) -> &'static str {
+        match result {
+            Err(MachineError::Logic { error, .. }) => error.rule(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn padding_is_worth_nothing_and_says_nothing() {
+        let resource = Resource::default();
+        assert_eq!(run_padding(resource, AppData::default()), Ok(()));
+        let lasting = Resource { is_ephemeral: false, ..resource };
+        assert_eq!(broken_rule(run_padding(lasting, AppData::default())), "padding is ephemeral");
+        let worth = Resource { quantity: 1, ..resource };
+        assert_eq!(broken_rule(run_padding(worth, AppData::default())), "padding has quantity 0");
+        let talking = AppData::of_application(ExpirableBlob::kept(Vec::new()));
+        assert_eq!(broken_rule(run_padding(resource, talking)), "padding carries no data");
+    }
+
+    #[test]
+    fn an_unknown_logic_is_not_found_and_a_refusal_has_its_own_kind() {
+        let action = {
+            let mut builder = ActionBuilder::new();
+            builder.consume(Resource::default(), NullifierKey::default(), AppData::default()).unwrap();
+            builder.build().unwrap()
+        };
+        let error = action.check().unwrap().run_logics(&Logics::new()).unwrap_err();
+        assert_eq!(error, MachineError::UnknownLogic(Digest::default()));
+        assert_eq!(error.kind(), Kind::NotFound);
+        let denied = MachineError::Logic { tag: Digest::default(), error: LogicError::denied("not yours") };
+        assert_eq!(denied.kind(), Kind::Denied);
+    }
+}

@@ -22,6 +22,9 @@ pub mod proving;
 pub mod resource;
 pub mod transaction;
 
+#[cfg(test)]
+mod properties;
+
 pub use action::{Action, ActionBuilder, AppData, Consumed, Created, DeletionCriterion, ExpirableBlob};
 pub use compliance::{CheckedAction, Member};
 pub use delta::Delta;
