@@ -14,7 +14,7 @@ pub const GOSSIP_SLACK_BYTES: usize = 4 * 1024;
 /// Requests to one peer under way; the rest wait.
 pub const REQUESTS_UNDER_WAY: usize = 24;
 /// Packets waiting for one peer; beyond it the oldest are dropped and counted.
-pub const PEER_WAITING_PACKETS: usize = 256;
+pub const PEER_WAITING_PACKETS: usize = 1024;
 /// Bytes waiting for one peer; beyond it the oldest packets are dropped and counted.
 pub const PEER_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// Streams of packets on one connection, both ways together; a further inbound one is reset. More

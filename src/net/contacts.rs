@@ -120,6 +120,18 @@ impl Contacts {
         contact.until.is_none() && contact.attempts == 1
     }
 
+    /// A dial found somebody else at `address`. One such address would spoil every dial of the peer,
+    /// because the first that answers decides: it is forgotten while there are others.
+    pub fn wrong(&mut self, key: &Key, address: &Multiaddr, now: u64) -> bool {
+        if let Some(contact) = self.contacts.get_mut(key) {
+            let (address, _) = split(address);
+            if contact.addresses.len() > 1 {
+                contact.addresses.retain(|known| *known != address);
+            }
+        }
+        self.failed(key, now)
+    }
+
     /// The dial reached this very node: it is not made again.
     pub fn is_self(&mut self, key: &Key) {
         self.contacts.remove(key);
@@ -281,6 +293,20 @@ mod tests {
         contacts.gone(peer, 0);
         assert_eq!(contacts.due(bounds::STRANGER_MS - 1, nobody), []);
         assert_eq!(contacts.due(bounds::STRANGER_MS, nobody).len(), 1);
+    }
+
+    #[test]
+    fn an_address_where_somebody_else_answers_does_not_spoil_the_others() {
+        let peer = PeerId::random();
+        let mut contacts = Contacts::new(PeerId::random());
+        let (shared, own) = (address("/ip4/172.17.0.1/tcp/1"), address("/ip4/192.0.2.1/tcp/1"));
+        contacts.learn(peer, &shared, 0);
+        contacts.learn(peer, &own, 0);
+        let key = contacts.due(0, nobody).remove(0).key;
+        contacts.wrong(&key, &shared.with_p2p(peer).unwrap(), 0);
+        assert_eq!(contacts.due(500, nobody)[0].addresses, std::slice::from_ref(&own));
+        contacts.wrong(&key, &own, 500);
+        assert_eq!(contacts.due(90_000, nobody)[0].addresses, [own], "the last is kept");
     }
 
     #[test]

@@ -221,12 +221,13 @@ mod tests {
     #[test]
     fn a_full_queue_loses_its_oldest() {
         let mut peer = Peer::new(NodeId::default());
-        let dropped: usize = (0..=255u8).map(|n| peer.push(Arc::new(vec![n]))).sum();
-        assert_eq!(dropped, 0);
-        assert_eq!(peer.push(Arc::new(vec![0; 2])), 1);
-        assert_eq!(*peer.next().unwrap().0, [1]);
+        for n in 0..bounds::PEER_WAITING_PACKETS {
+            assert_eq!(peer.push(Arc::new(vec![u8::from(n > 0)])), 0);
+        }
+        assert_eq!(peer.push(Arc::new(vec![2])), 1);
+        assert_eq!(*peer.next().unwrap().0, [1], "the one that was 0 is gone");
         let big = Arc::new(vec![0; bounds::PEER_WAITING_BYTES]);
-        assert_eq!(peer.push(big.clone()), 255, "by bytes");
+        assert_eq!(peer.push(big.clone()), bounds::PEER_WAITING_PACKETS - 1, "by bytes");
         assert_eq!(peer.next(), Some((big, 0)));
         assert_eq!(peer.next(), None);
         assert_eq!(peer.waiting_bytes, 0);

@@ -139,9 +139,16 @@ impl Shell {
 
     fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         let Some(key) = self.dials.remove(&connection) else { return };
-        if let DialError::LocalPeerId { .. } = error {
-            self.contacts.is_self(&key);
-        } else if self.contacts.failed(&key, self.now()) {
+        let now = self.now();
+        let worth_telling = match error {
+            DialError::LocalPeerId { .. } => {
+                self.contacts.is_self(&key);
+                false
+            }
+            DialError::WrongPeerId { address, .. } => self.contacts.wrong(&key, address, now),
+            _ => self.contacts.failed(&key, now),
+        };
+        if worth_telling {
             let to = match &key {
                 Key::Peer(peer) => peer.to_string(),
                 Key::Address(address) => address.clone(),
@@ -203,11 +210,11 @@ impl Shell {
                     self.contacts.learn(peer, &address, self.now());
                 }
             }
-            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) }) => {
-                if !matches!(failure, ping::Failure::Unsupported) {
-                    tracing::debug!("peer {peer} does not answer: {failure}");
-                    self.swarm.close_connection(connection);
-                }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) })
+                if !matches!(failure, ping::Failure::Unsupported) =>
+            {
+                tracing::debug!("peer {peer} does not answer: {failure}");
+                self.swarm.close_connection(connection);
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -91,13 +91,15 @@ pub fn build(keypair: &Keypair, domain: &Domain, lan: bool) -> Result<Swarm<Beha
 /// # Errors
 /// A [`Fault`] that names the address and what to do about it.
 pub async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Result<Vec<Multiaddr>, Fault> {
+    let addresses: Vec<Multiaddr> =
+        texts.iter().map(|text| parse("node.listen", text)).collect::<Result<_, _>>()?;
+    // All before the first listens: a look at [::] would stumble over our own 0.0.0.0.
+    for (text, address) in texts.iter().zip(&addresses) {
+        is_free(address).map_err(|error| cannot_listen(text, &TransportError::Other(error)))?;
+    }
     let mut open = HashMap::new();
-    for text in texts {
-        let address = parse("node.listen", text)?;
-        let id = listener_free(&address)
-            .map_err(TransportError::Other)
-            .and_then(|()| swarm.listen_on(address))
-            .map_err(|error| cannot_listen(text, &error))?;
+    for (text, address) in texts.iter().zip(addresses) {
+        let id = swarm.listen_on(address).map_err(|error| cannot_listen(text, &error))?;
         open.insert(id, text.as_str());
     }
     let mut silent: Vec<ListenerId> = open.keys().copied().collect();
@@ -205,9 +207,10 @@ fn discovery(local: PeerId, lan: bool) -> Toggle<mdns::tokio::Behaviour> {
     }
 }
 
-/// libp2p shares a TCP port with any other program of the same user that allows it, another node
-/// for one, and connections would then reach one or the other by chance. So look first.
-fn listener_free(address: &Multiaddr) -> io::Result<()> {
+/// Whether nobody else listens there. libp2p shares a TCP port with any other program of the same
+/// user that allows it, another node for one, and connections would then reach one or the other by
+/// chance: so this looks first, without sharing.
+fn is_free(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
     let ip = match parts.next() {
         Some(Protocol::Ip4(ip)) => ip.into(),
@@ -215,7 +218,8 @@ fn listener_free(address: &Multiaddr) -> io::Result<()> {
         _ => return Ok(()),
     };
     match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Tcp(port)) => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Udp(port)) => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
         _ => Ok(()),
     }
 }
@@ -228,7 +232,7 @@ fn cannot_listen(text: &str, error: &TransportError<io::Error>) -> Fault {
         }
         TransportError::Other(error) => error,
     };
-    match io_kind(error) {
+    match error.kind() {
         io::ErrorKind::AddrInUse => Fault::new(
             Kind::Permanent,
             format!("node.listen: {text} is taken by another program; stop it or choose another port"),
@@ -243,24 +247,6 @@ fn cannot_listen(text: &str, error: &TransportError<io::Error>) -> Fault {
         ),
         _ => Fault::new(Kind::Permanent, format!("node.listen: cannot listen on {text}: {error}")),
     }
-}
-
-/// The kind of the innermost I/O error: transports wrap theirs.
-fn io_kind(error: &io::Error) -> io::ErrorKind {
-    let mut kind = error.kind();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(inner) = inner.downcast_ref::<io::Error>()
-            && inner.kind() != io::ErrorKind::Other
-        {
-            kind = inner.kind();
-        }
-        cause = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => inner.source(),
-        };
-    }
-    kind
 }
 
 fn bug(error: impl std::fmt::Display) -> Fault {
