@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::contacts::{Contacts, Dial, Key};
 use super::inbox::{Full, Inbound, Inbox};
-use super::packet::{Packet, PacketCodec, Taken};
+use super::packet::{Packet, Taken};
 use super::peers::Peers;
 use super::swarm::{Behaviour, BehaviourEvent, topic};
 use super::{bounds, is_loopback, node_of, peer_of};
@@ -159,7 +159,7 @@ impl Shell {
         }
     }
 
-    fn on_event(&mut self, event: SwarmEvent<super::swarm::BehaviourEvent>) {
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_protocol(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
@@ -283,10 +283,7 @@ impl Shell {
         }
     }
 
-    fn on_packet(
-        &mut self,
-        event: <request_response::Behaviour<PacketCodec> as libp2p::swarm::NetworkBehaviour>::ToSwarm,
-    ) {
+    fn on_packet(&mut self, event: request_response::Event<Packet, Taken>) {
         match event {
             request_response::Event::Message {
                 peer,
