@@ -1,4 +1,5 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
 
+mod net;
 mod oracle;
 mod sim;
