@@ -2,4 +2,5 @@
 
 mod net;
 mod oracle;
+mod peers;
 mod sim;
