@@ -95,7 +95,7 @@ impl std::error::Error for Stopped {}
 pub enum Command {
     /// A wish; answered once it is durable, or refused.
     Submit {
-        submission: Submission,
+        submission: Box<Submission>,
         reply: oneshot::Sender<Result<Receipt, Refusal>>,
     },
     /// How a delivery went.
@@ -201,7 +201,7 @@ impl Handle {
     /// # Errors
     /// The node's [`Refusal`]; one of kind `Retry` if the node is stopping.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
-        match self.ask(|reply| Command::Submit { submission, reply }).await {
+        match self.ask(|reply| Command::Submit { submission: Box::new(submission), reply }).await {
             Ok(result) => result,
             Err(Stopped) => Err(Refusal::Stopping),
         }
@@ -217,6 +217,7 @@ impl Handle {
         submission: Submission,
     ) -> Result<oneshot::Receiver<Result<Receipt, Refusal>>, Stopped> {
         let (reply, answer) = oneshot::channel();
+        let submission = Box::new(submission);
         self.node.send(Command::Submit { submission, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
     }

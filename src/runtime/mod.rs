@@ -4,7 +4,11 @@
 mod clock;
 mod driver;
 mod logging;
-
+mod run;
+mod secret;
+mod start;
 mod verifier;
 
 pub use logging::init_logging;
+pub use run::run;
+pub use start::{Running, data_dir, start};

@@ -42,6 +42,7 @@ fn check(world: &World) {
         let log: Vec<&StoredEvent> = disk.log.values().collect();
         no_nullifier_twice(seed, &log);
     }
+    assert!(world.promised.len() >= 10, "seed {seed}: hardly anything was said");
     world.far_side.check(seed, &world.messages_for_far_side());
     for session in &world.sessions {
         let distinct: BTreeSet<&EventId> = session.iter().collect();

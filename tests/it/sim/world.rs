@@ -262,7 +262,7 @@ impl World {
             }),
             _ => None,
         };
-        let submission = Submission { actor, intent, via: None, join_first: true, tag: 0 };
+        let submission = Box::new(Submission { actor, intent, via: None, join_first: true, tag: 0 });
         self.feed(at, Input::Submit { ticket: self.said, submission, known });
     }
 
