@@ -1,1 +1,3 @@
 //! The Matrix door: an application service.
+
+pub mod proto;
