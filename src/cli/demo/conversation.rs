@@ -63,7 +63,8 @@ async fn arrivals(
     screen: &mut Screen,
 ) -> Result<Vec<Duration>, Trouble> {
     let author = &people[speaker];
-    let others = || people.iter().enumerate().filter(|(index, _)| *index != speaker).map(|(_, person)| person);
+    let others =
+        || people.iter().enumerate().filter(|(index, _)| *index != speaker).map(|(_, person)| person);
     let heard = others().map(|person| person.hears(author.name, text, PATIENCE));
     let heard = futures::future::join_all(heard).await;
     let mut times = Vec::new();

@@ -97,7 +97,8 @@ fn invite(stage: &Stage, places: &Places, screen: &mut Screen) -> Result<(), Tro
         if let Some(node) = node {
             let address = first(&node.irc)?;
             let (ip, port) = (address.ip(), address.port());
-            screen.line(&format!("  IRC, node {name}  irssi -c {ip} -p {port} -n you   then /join {CHANNEL}"));
+            screen
+                .line(&format!("  IRC, node {name}  irssi -c {ip} -p {port} -n you   then /join {CHANNEL}"));
         }
     }
     if let Some(ircd) = &stage.ircd {
@@ -156,6 +157,10 @@ fn log_to_file(places: &Places) -> Result<(), Trouble> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info,multichat=debug".into());
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     // Somebody else may log already; then that is where it goes.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(Mutex::new(file))
+        .try_init();
     Ok(())
 }

@@ -73,9 +73,8 @@ impl Person {
                 Ok(Arrival { name: heard.from, at: heard.at })
             }
             Seat::Network(user) => {
-                let fits = |line: &super::irc_user::Line| {
-                    line.from == RELAY_NICK && line.mentions(CHANNEL, text)
-                };
+                let fits =
+                    |line: &super::irc_user::Line| line.from == RELAY_NICK && line.mentions(CHANNEL, text);
                 let heard = user.wait_for(&awaited, within, fits).await?;
                 let words = heard.params.get(1).map(String::as_str).unwrap_or_default();
                 Ok(Arrival { name: relayed_name(words), at: heard.at })
@@ -86,10 +85,14 @@ impl Person {
     /// How often a line reached this person.
     pub fn times_heard(&self, text: &str) -> usize {
         match &self.seat {
-            Seat::Matrix { user, room } => user.heard().iter().filter(|heard| is_in(heard, room, text)).count(),
-            Seat::Irssi(irssi) => {
-                irssi.log(CHANNEL).lines().filter(|line| said(line).is_some_and(|(_, said)| said == text)).count()
+            Seat::Matrix { user, room } => {
+                user.heard().iter().filter(|heard| is_in(heard, room, text)).count()
             }
+            Seat::Irssi(irssi) => irssi
+                .log(CHANNEL)
+                .lines()
+                .filter(|line| said(line).is_some_and(|(_, said)| said == text))
+                .count(),
             Seat::Listener(user) => user.heard().iter().filter(|line| line.says(CHANNEL, text)).count(),
             Seat::Network(user) => user.heard().iter().filter(|line| line.mentions(CHANNEL, text)).count(),
         }

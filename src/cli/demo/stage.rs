@@ -87,7 +87,8 @@ impl Stage {
         registration: PathBuf,
         screen: &mut Screen,
     ) -> Result<(), Trouble> {
-        let installed = synapse::install(&places.home.join("synapse"), |step| screen.installing(step)).await?;
+        let installed =
+            synapse::install(&places.home.join("synapse"), |step| screen.installing(step)).await?;
         screen.doing("starting Synapse");
         let begun = Instant::now();
         let settings = Settings { server_name: SERVER_NAME.into(), registrations: vec![registration] };
@@ -161,7 +162,10 @@ impl Stage {
                 tracing::info!(%trouble, "no irssi");
                 let user = IrcUser::connect(address, "bob", "Bob").await?;
                 user.join(CHANNEL).await?;
-                screen.ready("Bob", &format!("is on IRC at node B, in {CHANNEL} (there is no irssi: {trouble})"));
+                screen.ready(
+                    "Bob",
+                    &format!("is on IRC at node B, in {CHANNEL} (there is no irssi: {trouble})"),
+                );
                 Seat::Listener(user)
             }
         };
