@@ -42,7 +42,7 @@ pub enum Input {
     /// the wish was granted before and came again.
     Submit {
         ticket: u64,
-        submission: Submission,
+        submission: Box<Submission>,
         known: Option<EventId>,
     },
     /// A connector is ready for deliveries.

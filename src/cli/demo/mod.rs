@@ -12,3 +12,8 @@ pub mod process;
 pub mod synapse;
 pub mod synapse_config;
 pub mod trouble;
+
+/// The demo. (Under construction on its own branch.)
+pub fn run(_once: bool) -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}

@@ -449,6 +449,7 @@ impl Session {
         let made_id = || format!("{}-{}", line.since.0, line.taken_in);
         let external_id = tag(message, "msgid").map_or_else(made_id, str::to_owned);
         let said_at = tag(message, "time").and_then(clock::parse).unwrap_or(now).min(now);
+        let via = Some(channel.link.clone());
         let origin = Some(Origin { link: channel.link.clone(), external_id, said_at });
         let content = Content { style, body, formatted: irc_to_html(text), reply_to: None, origin };
         let intent = Intent::SendMessage { channel: ChannelRef::Id(channel.id), content };
@@ -459,7 +460,7 @@ impl Session {
             channels.insert(key);
         }
         let actor = self.person(nick);
-        self.out.push(Output::Submit(Submission { actor, intent, join_first: true, tag: 0 }));
+        self.out.push(Output::Submit(Submission { actor, intent, via, join_first: true, tag: 0 }));
     }
 
     /// A person on the network. Their account is their nick: whoever takes the nick later is taken
@@ -490,7 +491,8 @@ impl Session {
                 channel: ChannelRef::Id(id),
                 reason: strip(reason.unwrap_or_default()),
             };
-            let submission = Submission { actor: self.person(&nick), intent, join_first: false, tag: 0 };
+            let submission =
+                Submission { actor: self.person(&nick), intent, via: None, join_first: false, tag: 0 };
             self.out.push(Output::Submit(submission));
         }
     }
