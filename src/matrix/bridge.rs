@@ -217,7 +217,14 @@ impl Bridge {
             self.hs.register(&ghost.localpart).await?;
         }
         if ghost.shown != name || anew {
-            self.hs.set_display_name(&user, name).await?;
+            if let Err(error) = self.hs.set_display_name(&user, name).await {
+                if error.kind() != Kind::Denied {
+                    return Err(error);
+                }
+                // Remembered here, but not there: the homeserver began anew.
+                self.hs.register(&ghost.localpart).await?;
+                self.hs.set_display_name(&user, name).await?;
+            }
             ghost.shown = name.to_owned();
             self.keep_ghost(&member.identity, &ghost).await?;
         }

@@ -42,6 +42,8 @@ impl CallError {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Limited { .. } | Self::Odd(_) => Kind::Retry,
             Self::Status { status: 401 | 500..=599, .. } => Kind::Retry,
+            // Not the homeserver speaking, but a proxy in front of one that is away.
+            Self::Status { status: 403 | 404, errcode, .. } if errcode.is_empty() => Kind::Retry,
             Self::Status { status: 403, .. } => Kind::Denied,
             Self::Status { status: 404, .. } => Kind::NotFound,
             Self::Status { .. } => Kind::Invalid,
@@ -356,7 +358,7 @@ impl<'a> Call<'a> {
 
 fn none_if_missing(called: Called) -> Called {
     match called {
-        Err(CallError::Status { status: 404, .. }) => Ok(Value::Null),
+        Err(error) if error.kind() == Kind::NotFound => Ok(Value::Null),
         other => other,
     }
 }
@@ -436,5 +438,6 @@ mod tests {
         check(CallError::Odd("html".into()), "retry uncertain=true after=None");
         check(status(403, "M_FORBIDDEN"), "failed");
         check(status(413, "M_TOO_LARGE"), "failed");
+        check(status(404, ""), "retry uncertain=true after=None");
     }
 }

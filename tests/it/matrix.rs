@@ -1,7 +1,7 @@
 //! The Matrix door: its HTTP side by hand, and the whole of it against a real Synapse. The node
 //! on the other side of the port is a stand-in that keeps what it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
@@ -298,6 +298,126 @@ async fn matrix_transactions_by_hand() {
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A homeserver that says yes to everything but what it is told to refuse, and writes down what it
+/// was asked.
+#[derive(Clone, Default)]
+struct StandIn {
+    calls: Arc<Mutex<Vec<String>>>,
+    /// Answers to the next messages: status, `Retry-After`, body.
+    answers: Arc<Mutex<VecDeque<(u16, Option<&'static str>, &'static str)>>>,
+}
+
+impl StandIn {
+    /// Gives its address.
+    async fn start(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stand_in = self.clone();
+        let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let stand_in = stand_in.clone();
+            async move { stand_in.answer(&request) }
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        base
+    }
+
+    fn answer(&self, request: &axum::extract::Request) -> axum::http::Response<String> {
+        let uri = request.uri().to_string();
+        self.calls.lock().unwrap().push(format!(
+            "{} {}",
+            request.method(),
+            uri.trim_start_matches("/_matrix/client/")
+        ));
+        let told = uri.contains("/send/").then(|| self.answers.lock().unwrap().pop_front()).flatten();
+        let all = r#"{"event_id": "$e", "room_id": "!room:localhost", "user_id": "@multichatbot:localhost", "chunk": []}"#;
+        let (status, wait, body) = told.unwrap_or((200, None, all));
+        let mut answer = axum::http::Response::builder().status(status);
+        if let Some(wait) = wait {
+            answer = answer.header("Retry-After", wait);
+        }
+        answer.body(body.to_owned()).unwrap()
+    }
+
+    /// What it was asked since the last time.
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn matrix_calls_by_hand() {
+    ready_for_tls();
+    let hs = StandIn::default();
+    let base = hs.start().await;
+    let registration = registration("http://127.0.0.1:7701");
+    let node = Node::open(Matrix::bind(&config(&base), registration).await.unwrap(), &["#rust"]);
+    let ping = "POST v1/appservice/multichat/ping".to_owned();
+    eventually("the first words", async || hs.calls.lock().unwrap().contains(&ping).then_some(())).await;
+    assert_eq!(
+        hs.take(),
+        [
+            "GET versions",
+            "POST v3/register",
+            "GET v3/account/whoami",
+            "PUT v3/profile/@multichatbot:localhost/displayname?user_id=%40multichatbot%3Alocalhost",
+            &ping
+        ]
+    );
+    let room = "!room:localhost";
+    let message =
+        |id: u64| delivery(id, room, bob("Bob"), What::Message(Content::text(format!("line {id}"))));
+    let arrived = Outcome::Delivered { external_id: Some("$e".into()) };
+
+    // A newcomer costs what it must; then each message is one call.
+    assert_eq!(
+        deliver(&node, delivery(1, room, bob("Bob"), What::Joined)).await,
+        Outcome::Delivered { external_id: None }
+    );
+    let asked = hs.take();
+    let verbs: Vec<&str> =
+        asked.iter().map(|call| call.split(['@', '!']).next().unwrap_or_default()).collect();
+    assert_eq!(verbs, ["POST v3/register", "PUT v3/profile/", "POST v3/join/"]);
+    for id in 2..=6 {
+        assert_eq!(deliver(&node, message(id)).await, arrived);
+        let asked = hs.take();
+        let txn =
+            format!("PUT v3/rooms/!room:localhost/send/m.room.message/multichat-{}", message(id).news.event);
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert!(
+            asked[0].starts_with(&format!("{txn}?ts={}&user_id=%40_multichat_bob_", 1_700_000_000_000 + id)),
+            "{asked:?}"
+        );
+    }
+
+    // What goes wrong is reported as what it is.
+    let forbidden = r#"{"errcode": "M_FORBIDDEN", "error": "no"}"#;
+    for (id, answer, expect) in [
+        (7, (429, Some("2"), "{}"), "retry uncertain=false after=Some(2000)"),
+        (
+            8,
+            (429, None, r#"{"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 70}"#),
+            "retry uncertain=false after=Some(70)",
+        ),
+        (9, (502, None, "<html>"), "retry uncertain=true after=None"),
+        (10, (200, None, "<html>"), "retry uncertain=true after=None"),
+        (11, (413, None, r#"{"errcode": "M_TOO_LARGE"}"#), "failed"),
+        (12, (403, None, forbidden), "delivered"),
+    ] {
+        hs.answers.lock().unwrap().push_back(answer);
+        let said = match deliver(&node, message(id)).await {
+            Outcome::Retry { uncertain, after_ms, .. } => {
+                format!("retry uncertain={uncertain} after={after_ms:?}")
+            }
+            Outcome::Failed { .. } => "failed".into(),
+            Outcome::Delivered { .. } => "delivered".into(),
+        };
+        assert_eq!(said, expect, "{answer:?}");
+        node.look(|kept| kept.reports.clear());
+        assert_eq!(deliver(&node, message(id)).await, arrived, "it comes again");
+    }
+    node.close().await;
 }
 
 /// A Synapse of its own on a new database; stopped when dropped.
@@ -661,11 +781,8 @@ async fn an_invited_room(synapse: &Synapse, alice: &mut User, node: &Node) {
 
 /// Plays the node's part for one link: a window of deliveries, and after a retry that one and all
 /// behind it again.
-async fn carry_all(node: &Node, all: &[Delivery], until: usize) -> usize {
-    let mut done = node.look(|kept| {
-        kept.reports.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Delivered { .. })).count()
-    });
-    let mut uncertain = done > 0;
+async fn carry_all(node: &Node, all: &[Delivery]) {
+    let (mut done, mut uncertain) = (0, false);
     'again: loop {
         let seen = node.look(|kept| kept.reports.len());
         for (n, delivery) in all[done..].iter().enumerate() {
@@ -693,8 +810,8 @@ async fn carry_all(node: &Node, all: &[Delivery], until: usize) -> usize {
                 }
                 (id, Outcome::Failed { reason }) => panic!("delivery {id} failed: {reason}"),
             }
-            if done >= until {
-                return done;
+            if done == all.len() {
+                return;
             }
         }
     }
@@ -708,7 +825,7 @@ async fn matrix_synapse_killed_amid_deliveries() {
     let all: Vec<Delivery> = (1..=50)
         .map(|n| delivery(n, &room, bob("Bob"), What::Message(Content::text(format!("line {n}")))))
         .collect();
-    let carrying = carry_all(&node, &all, all.len());
+    let carrying = carry_all(&node, &all);
     let killing = async {
         eventually("twenty have arrived", async || {
             node.look(|kept| (kept.reports.len() >= 20).then_some(()))
@@ -718,8 +835,7 @@ async fn matrix_synapse_killed_amid_deliveries() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         synapse.restart().await;
     };
-    let (done, ()) = tokio::join!(carrying, killing);
-    assert_eq!(done, 50);
+    tokio::join!(carrying, killing);
     let retries = node.look(|kept| kept.reports.len()) - 50;
     assert!(retries > 0, "Synapse was really away");
     let bodies: Vec<String> = alice
