@@ -5,3 +5,4 @@ mod net;
 mod oracle;
 mod peers;
 mod sim;
+mod store;

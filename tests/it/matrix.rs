@@ -131,7 +131,7 @@ impl Node {
                 match command {
                     Command::Submit { submission, reply } => {
                         let answer = kept.apply(&submission);
-                        kept.submissions.push(submission);
+                        kept.submissions.push(*submission);
                         let _ = reply.send(answer);
                     }
                     Command::Report { delivery, outcome, .. } => kept.reports.push((delivery, outcome)),
