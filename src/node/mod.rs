@@ -92,7 +92,7 @@ pub enum Output {
     /// News for a door.
     Deliver {
         door: Door,
-        delivery: Delivery,
+        delivery: Box<Delivery>,
     },
     /// News for a door of an event that lies in the store: to be read and made by [`Node::news_of`].
     DeliverStored {
