@@ -226,7 +226,8 @@ fn links(channels: Vec<ChannelSummary>) -> Vec<LinkReport> {
     channels.into_iter().flat_map(links).collect()
 }
 
-fn links_lines(links: &[LinkReport]) -> Vec<String> {
+#[allow(clippy::ptr_arg)] // the type that is reported
+fn links_lines(links: &Vec<LinkReport>) -> Vec<String> {
     let row = |link: &LinkReport| vec![link.channel.clone(), link.place.to_string()];
     let lines = columns(&links.iter().map(row).collect::<Vec<_>>());
     or_none(lines, "no links: add one with `multichat link add`")
