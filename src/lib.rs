@@ -3,6 +3,7 @@
 pub mod base;
 pub mod chat;
 pub mod cli;
+pub mod control;
 pub mod irc;
 pub mod machine;
 pub mod matrix;

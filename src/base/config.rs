@@ -1,16 +1,24 @@
 //! The configuration file: its shape, its defaults, and errors that name the key and the nearest
 //! known one. `config.example.yaml` is rendered from here and snapshot-tested.
 //!
-//! This module is text in, values out: it reads no file itself (secrets in `*_file` keys are read
-//! by whoever loads the configuration).
+//! This module is text in, values out: it never reads a file or the environment itself (whoever
+//! loads the configuration hands in how to).
+
+mod check;
+mod example;
+mod load;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::host_and_port;
+pub use example::{Sketch, commented, example};
+pub use load::{ConfigError, Surroundings};
+
 /// The whole file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where everything durable is kept.
+    /// Where everything durable is kept; `None` means the user's data directory.
     pub data_dir: Option<String>,
     pub node: NodeConfig,
     /// The domains to join; today exactly one.
@@ -22,6 +30,38 @@ pub struct Config {
     pub links: Vec<LinkConfig>,
     /// A `tracing` filter, such as `info` or `multichat=debug`.
     pub log: String,
+}
+
+impl Default for Config {
+    /// What runs without a file: IRC on 127.0.0.1:6667, discovery on the local network, no Matrix.
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            node: NodeConfig::default(),
+            domains: Vec::new(),
+            matrix: None,
+            irc: IrcConfig::default(),
+            links: Vec::new(),
+            log: "info".into(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of a node that was given no file. `data_dir` is the user's data directory
+    /// for Multichat, which the caller knows.
+    pub fn default_without_file(data_dir: impl Into<String>) -> Self {
+        Self { data_dir: Some(data_dir.into()), ..Self::default() }
+    }
+
+    /// The domain to join: the one named, or `public`.
+    pub fn domain(&self) -> DomainConfig {
+        self.domains.first().cloned().unwrap_or_else(|| DomainConfig {
+            name: "public".into(),
+            topology: Topology::default(),
+            admission: Admission::default(),
+        })
+    }
 }
 
 /// `node:`: how other nodes reach this one.
@@ -115,6 +155,9 @@ pub struct IrcConfig {
     pub flood: Option<FloodConfig>,
     /// Server password (`PASS`).
     pub password: Option<String>,
+    /// A file that holds it instead; loading replaces it by `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
     pub networks: std::collections::BTreeMap<String, NetworkConfig>,
 }
 
@@ -125,6 +168,7 @@ impl Default for IrcConfig {
             listen: vec![ListenConfig { address: "127.0.0.1:6667".into(), tls: None }],
             flood: Some(FloodConfig::default()),
             password: None,
+            password_file: None,
             networks: Default::default(),
         }
     }
@@ -192,7 +236,8 @@ pub enum NetworkMode {
     Relay,
 }
 
-/// SASL PLAIN credentials: the password itself, or a file that holds it.
+/// SASL PLAIN credentials: the password itself, or a file that holds it. Loading replaces the
+/// file by what it holds, so connectors look at `password` alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaslConfig {
@@ -214,4 +259,19 @@ pub struct LinkConfig {
     /// `network/#channel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub irc: Option<String>,
+}
+
+impl LinkConfig {
+    /// The IRC side as network name and channel; `None` if there is none or it has another shape.
+    pub fn irc_parts(&self) -> Option<(&str, &str)> {
+        irc_parts(self.irc.as_deref()?)
+    }
+}
+
+/// Takes `network/#channel` apart.
+pub fn irc_parts(text: &str) -> Option<(&str, &str)> {
+    let (network, channel) = text.split_once('/')?;
+    let name = channel.strip_prefix(['#', '&', '+', '!'])?;
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == ',';
+    (!network.is_empty() && !name.is_empty() && !channel.contains(bad)).then_some((network, channel))
 }

@@ -86,7 +86,7 @@ async fn create(
     let channel = name.to_string();
     let actor = bridge.person(asked.room, asked.user).await;
     let intent = Intent::CreateChannel { name, topic };
-    match bridge.handle.submit(Submission { actor, intent, join_first: false, tag: 0 }).await {
+    match bridge.handle.submit(Submission { actor, intent, via: None, join_first: false, tag: 0 }).await {
         Ok(_) => {}
         Err(Refusal::ChannelExists(name)) => {
             return Ok(format!("{name} exists already. Get a room for it with: join {name}"));
@@ -108,7 +108,7 @@ async fn leave(bridge: &Bridge, asked: &Asked<'_>, channel: Option<String>) -> R
     };
     let actor = bridge.person(asked.room, asked.user).await;
     let intent = Intent::LeaveChannel { channel: ChannelRef::Name(channel.clone()), reason: String::new() };
-    bridge.handle.submit(Submission { actor, intent, join_first: false, tag: 0 }).await?;
+    bridge.handle.submit(Submission { actor, intent, via: None, join_first: false, tag: 0 }).await?;
     Ok(format!("You left {channel}. Leave its room too: whoever speaks there is in the channel again."))
 }
 

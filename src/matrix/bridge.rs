@@ -302,7 +302,7 @@ impl Bridge {
 
     /// Hands in a wish of the node's own: links.
     pub async fn submit(&self, intent: Intent) -> Result<(), Refusal> {
-        let submission = Submission { actor: Actor::Node, intent, join_first: false, tag: 0 };
+        let submission = Submission { actor: Actor::Node, intent, via: None, join_first: false, tag: 0 };
         self.handle.submit(submission).await.map(drop)
     }
 

@@ -13,7 +13,7 @@ use super::proto::command;
 use super::proto::translate::{self, Incoming, Place};
 use crate::base::Kind;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::{Content, Style};
+use crate::chat::message::{Content, Link, Style};
 use crate::chat::profile::Profile;
 use crate::port::{Receipt, Refusal};
 
@@ -257,7 +257,8 @@ impl Round<'_> {
         join_first: bool,
         said_in: Option<String>,
     ) -> Result<(), Trouble> {
-        let submission = Submission { actor, intent, join_first, tag: 0 };
+        let via = Some(Link::Matrix { room: at.room.clone() });
+        let submission = Submission { actor, intent, via, join_first, tag: 0 };
         let answer = self.bridge.handle.submit_later(submission).await?;
         self.pending.push(Pending { at, answer, said_in });
         Ok(())

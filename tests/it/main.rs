@@ -1,3 +1,7 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
 
 mod matrix;
+mod net;
+mod oracle;
+mod peers;
+mod sim;

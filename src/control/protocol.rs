@@ -1,0 +1,261 @@
+//! What passes over the control socket, as values. Names are spelled as a person types them; what
+//! an answer holds is exactly what `--json` prints.
+
+use serde::{Deserialize, Serialize};
+
+use super::reports::{ChannelReport, ChannelSummary, MessageReport, StatusReport};
+use crate::base::{ChannelId, Kind};
+use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use crate::chat::message::{Content, Link};
+use crate::chat::name::{BadName, ChannelName};
+use crate::chat::profile::Profile;
+
+/// One request, such as `{"do":"send","channel":"#rust","text":"hello"}`. A channel is a name with
+/// or without its `#`, or an id.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The node about itself.
+    Status,
+    /// Every channel, without members.
+    Channels,
+    /// One channel with its members.
+    Channel {
+        channel: String,
+    },
+    Create {
+        channel: String,
+        #[serde(default)]
+        topic: String,
+        /// Who acts; the node's own user if left out.
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    Join {
+        channel: String,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    Leave {
+        channel: String,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    Send {
+        channel: String,
+        text: String,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Bridge a channel to a place.
+    Link {
+        channel: String,
+        place: Place,
+    },
+    Unlink {
+        place: Place,
+    },
+    /// The newest messages, or the newest before an event.
+    History {
+        channel: String,
+        #[serde(default)]
+        before: Option<String>,
+        limit: usize,
+    },
+}
+
+/// What comes back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Status(StatusReport),
+    Channels(Vec<ChannelSummary>),
+    Channel(ChannelReport),
+    History(Vec<MessageReport>),
+    /// It is durable.
+    Done(Done),
+    Refused(Refused),
+}
+
+/// A wish that was carried out, or that was so already (then without an event).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    pub channel: Option<String>,
+    pub event: Option<String>,
+}
+
+/// Why not, in one line with what to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    pub kind: Kind,
+    pub reason: String,
+}
+
+/// The far end of a bridge link: `{"matrix":"!room"}` or
+/// `{"irc":{"network":"irc.example.org:6697","channel":"#rust"}}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// A room id.
+    Matrix(String),
+    /// A network by its address.
+    Irc { network: String, channel: String },
+}
+
+impl From<&Link> for Place {
+    fn from(link: &Link) -> Self {
+        match link {
+            Link::Matrix { room } => Self::Matrix(room.clone()),
+            Link::Irc { network, channel } => {
+                Self::Irc { network: network.clone(), channel: channel.clone() }
+            }
+        }
+    }
+}
+
+impl From<Place> for Link {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Matrix(room) => Self::Matrix { room },
+            Place::Irc { network, channel } => {
+                Self::Irc { network: network.to_ascii_lowercase(), channel: channel.to_ascii_lowercase() }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Matrix(room) => write!(f, "matrix {room}"),
+            Self::Irc { network, channel } => write!(f, "irc {network}/{channel}"),
+        }
+    }
+}
+
+impl Request {
+    /// The channel it names.
+    pub(super) fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Channel { channel }
+            | Self::Create { channel, .. }
+            | Self::Join { channel, .. }
+            | Self::Leave { channel, .. }
+            | Self::Send { channel, .. }
+            | Self::Link { channel, .. }
+            | Self::History { channel, .. } => Some(channel),
+            Self::Status | Self::Channels | Self::Unlink { .. } => None,
+        }
+    }
+
+    /// The wish in it; `None` for a question.
+    pub(super) fn into_submission(self) -> Result<Option<Submission>, BadName> {
+        let (user, intent) = match self {
+            Self::Create { channel, topic, user } => {
+                (user, Intent::CreateChannel { name: with_hash(&channel).parse::<ChannelName>()?, topic })
+            }
+            Self::Join { channel, user } => {
+                (user, Intent::JoinChannel { channel: channel_ref(&channel), create: false })
+            }
+            Self::Leave { channel, user } => {
+                (user, Intent::LeaveChannel { channel: channel_ref(&channel), reason: String::new() })
+            }
+            Self::Send { channel, text, user } => {
+                let content = Content::text(text);
+                (user, Intent::SendMessage { channel: channel_ref(&channel), content })
+            }
+            Self::Link { channel, place } => {
+                (None, Intent::Link { channel: channel_ref(&channel), link: place.into(), create: false })
+            }
+            Self::Unlink { place } => (None, Intent::Unlink { link: place.into() }),
+            Self::Status | Self::Channels | Self::Channel { .. } | Self::History { .. } => return Ok(None),
+        };
+        Ok(Some(Submission { actor: actor(user), intent, via: None, join_first: false, tag: 0 }))
+    }
+}
+
+/// The name as the node keeps it: with `#` (which a shell takes for a comment), in lower case.
+pub(super) fn with_hash(name: &str) -> String {
+    let name = name.to_lowercase();
+    if name.starts_with('#') { name } else { format!("#{name}") }
+}
+
+/// An id as it is, a name as the node keeps it.
+pub(super) fn as_named(text: &str) -> String {
+    match channel_ref(text) {
+        ChannelRef::Id(id) => id.to_string(),
+        ChannelRef::Name(name) => name,
+    }
+}
+
+fn channel_ref(text: &str) -> ChannelRef {
+    match text.parse::<ChannelId>() {
+        Ok(id) => ChannelRef::Id(id),
+        Err(_) => ChannelRef::Name(with_hash(text)),
+    }
+}
+
+/// The person with that account: `carol`, `@alice:example.org` or `bob@irc.libera.chat`.
+fn actor(user: Option<String>) -> Actor {
+    let Some(account) = user else { return Actor::Node };
+    let bare = account.strip_prefix('@').unwrap_or(&account);
+    let (username, home) = match bare.split_once([':', '@']) {
+        Some((name, _)) => (name.to_owned(), account.clone()),
+        None => (bare.to_owned(), String::new()),
+    };
+    Actor::Person { profile: Profile { username, display_name: String::new(), home }, account }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() {
+        let check = |json: &str, request: Request| {
+            assert_eq!(serde_json::from_str::<Request>(json).expect(json), request);
+            let again = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<Request>(&again).unwrap(), request);
+        };
+        check(r#"{"do":"status"}"#, Request::Status);
+        check(
+            r##"{"do":"send","channel":"#a","text":"hi","as":"carol"}"##,
+            Request::Send { channel: "#a".into(), text: "hi".into(), user: Some("carol".into()) },
+        );
+        check(
+            r##"{"do":"unlink","place":{"irc":{"network":"h:1","channel":"#a"}}}"##,
+            Request::Unlink { place: Place::Irc { network: "h:1".into(), channel: "#a".into() } },
+        );
+        check(
+            r#"{"do":"history","channel":"a","limit":3}"#,
+            Request::History { channel: "a".into(), before: None, limit: 3 },
+        );
+        for bad in ["", "{}", r#"{"do":"fly"}"#, r#"{"do":"join"}"#, r#"{"do":"join","channel":"a","x":1}"#] {
+            assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn people_are_known_by_their_account() {
+        let of = |text: &str| match actor(Some(text.into())) {
+            Actor::Person { account, profile } => (account, profile.username, profile.home),
+            Actor::Node => unreachable!(),
+        };
+        for (account, username, home) in [
+            ("carol", "carol", ""),
+            ("@alice:example.org", "alice", "@alice:example.org"),
+            ("bob@irc.libera.chat", "bob", "bob@irc.libera.chat"),
+        ] {
+            assert_eq!(of(account), (account.into(), username.into(), home.into()));
+        }
+        assert_eq!(actor(None), Actor::Node);
+    }
+
+    #[test]
+    fn channels_go_by_name_with_or_without_hash_or_by_id() {
+        assert_eq!(channel_ref("Rust"), ChannelRef::Name("#rust".into()));
+        assert_eq!(channel_ref("#rust~k3f9"), ChannelRef::Name("#rust~k3f9".into()));
+        let id = ChannelId([7; 32]);
+        assert_eq!(channel_ref(&id.to_string()), ChannelRef::Id(id));
+    }
+}

@@ -1,0 +1,178 @@
+//! What the node says, in the form that goes over the socket and out of `--json`: ids as text,
+//! times in milliseconds since the Unix epoch.
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Place;
+use crate::chat::access::Role;
+use crate::chat::message::Style;
+use crate::chat::view::{ChannelView, Member, News, What};
+use crate::port::NodeStatus;
+
+/// The node about itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatusReport {
+    pub node: String,
+    pub peers: Vec<String>,
+    pub channels: usize,
+    pub events: u64,
+    /// Events that wait for their past.
+    pub pending_events: usize,
+    pub outbox: Vec<DoorReport>,
+    pub refused: Vec<RefusedReport>,
+    /// Equal on nodes that hold the same.
+    pub state_root: String,
+}
+
+/// Deliveries that wait for one door.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DoorReport {
+    pub door: String,
+    pub waiting: usize,
+}
+
+/// What was refused, by reason.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedReport {
+    pub reason: String,
+    pub count: u64,
+}
+
+/// A channel without its members.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChannelSummary {
+    pub name: String,
+    pub id: String,
+    pub topic: String,
+    pub created_at_ms: u64,
+    pub members: usize,
+    pub links: Vec<Place>,
+}
+
+/// A channel with its members.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChannelReport {
+    pub name: String,
+    pub id: String,
+    pub topic: String,
+    pub created_at_ms: u64,
+    pub members: Vec<MemberReport>,
+    pub links: Vec<Place>,
+}
+
+/// Somebody in a channel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// The name to show.
+    pub name: String,
+    pub username: String,
+    /// Where a bridged person is from; empty for a native one.
+    pub home: String,
+    pub role: String,
+    pub identity: String,
+}
+
+/// Something that happened in a channel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MessageReport {
+    pub event: String,
+    pub at_ms: u64,
+    pub author: MemberReport,
+    /// `text`, `notice`, `emote`, `created`, `joined`, `left`, `topic`, `profile`, `linked` or
+    /// `unlinked`.
+    pub kind: String,
+    /// The body, the reason, the topic, the name before, or the place.
+    pub text: String,
+}
+
+impl From<NodeStatus> for StatusReport {
+    fn from(status: NodeStatus) -> Self {
+        Self {
+            node: status.node.to_string(),
+            peers: status.peers.iter().map(ToString::to_string).collect(),
+            channels: status.channels,
+            events: status.events,
+            pending_events: status.pending_events,
+            outbox: status.outbox.into_iter().map(|(door, waiting)| DoorReport { door, waiting }).collect(),
+            refused: status
+                .refused
+                .into_iter()
+                .map(|(reason, count)| RefusedReport { reason, count })
+                .collect(),
+            state_root: status.state_root.to_string(),
+        }
+    }
+}
+
+impl From<&ChannelView> for ChannelSummary {
+    fn from(view: &ChannelView) -> Self {
+        Self {
+            name: view.name.clone(),
+            id: view.id.to_string(),
+            topic: view.topic.clone(),
+            created_at_ms: view.created_at.0,
+            members: view.members.len(),
+            links: view.links.iter().map(Place::from).collect(),
+        }
+    }
+}
+
+impl From<&ChannelView> for ChannelReport {
+    fn from(view: &ChannelView) -> Self {
+        Self {
+            name: view.name.clone(),
+            id: view.id.to_string(),
+            topic: view.topic.clone(),
+            created_at_ms: view.created_at.0,
+            members: view.members.iter().map(MemberReport::from).collect(),
+            links: view.links.iter().map(Place::from).collect(),
+        }
+    }
+}
+
+impl From<&Member> for MemberReport {
+    fn from(member: &Member) -> Self {
+        let role = match member.role {
+            Role::Founder => "founder",
+            Role::Admin => "admin",
+            Role::Moderator => "moderator",
+            Role::Member => "member",
+        };
+        Self {
+            name: member.profile.name().to_owned(),
+            username: member.profile.username.clone(),
+            home: member.profile.home.clone(),
+            role: role.into(),
+            identity: member.identity.to_string(),
+        }
+    }
+}
+
+impl From<&News> for MessageReport {
+    fn from(news: &News) -> Self {
+        let (kind, text) = match &news.what {
+            What::Message(content) => {
+                let kind = match content.style {
+                    Style::Text => "text",
+                    Style::Notice => "notice",
+                    Style::Emote => "emote",
+                };
+                (kind, content.body.clone())
+            }
+            What::Created => ("created", String::new()),
+            What::Joined => ("joined", String::new()),
+            What::Left { reason } => ("left", reason.clone()),
+            What::Topic(topic) => ("topic", topic.clone()),
+            What::Profile { before } => ("profile", before.name().to_owned()),
+            What::Linked(link) => ("linked", Place::from(link).to_string()),
+            What::Unlinked(link) => ("unlinked", Place::from(link).to_string()),
+        };
+        Self {
+            event: news.event.to_string(),
+            at_ms: news.at.0,
+            author: MemberReport::from(&news.author),
+            kind: kind.into(),
+            text,
+        }
+    }
+}
