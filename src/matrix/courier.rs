@@ -79,7 +79,8 @@ impl Courier {
                 delivery = self.queue.recv() => delivery,
             };
             let Some(delivery) = delivery else { return };
-            if matches!(delivery.news.what, What::Linked(_) | What::Unlinked(_)) {
+            if matches!(delivery.news.what, What::Unlinked(_)) {
+                // The node dropped what waited; what comes after another link is new.
                 self.state.retried = None;
             }
             if self.state.is_void(delivery.id, Instant::now()) {

@@ -13,8 +13,7 @@ use super::proto::command;
 use super::proto::translate::{self, Incoming, Place};
 use crate::base::Kind;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::Link;
-use crate::chat::message::{Content, Style};
+use crate::chat::message::{Content, Link, Style};
 use crate::chat::profile::Profile;
 use crate::port::{Receipt, Refusal};
 

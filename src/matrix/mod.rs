@@ -59,12 +59,17 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Listens for the homeserver.
+    /// Listens for the homeserver. `links`, as channel and room (an alias or an id), are carried
+    /// from the start.
     ///
     /// # Errors
     /// A [`Fault`] in one line with what to do: the port is taken, the homeserver's address is
     /// none, or the registration is for another server.
-    pub async fn bind(config: &MatrixConfig, registration: Registration) -> Result<Self, Fault> {
+    pub async fn bind(
+        config: &MatrixConfig,
+        registration: Registration,
+        links: Vec<(String, String)>,
+    ) -> Result<Self, Fault> {
         registration
             .check(&config.server_name)
             .map_err(|error| Fault::new(error.kind(), format!("{}: {error}", config.registration)))?;
@@ -86,21 +91,7 @@ impl Matrix {
             listener.local_addr().map_err(|error| Fault::new(Kind::Permanent, error.to_string()))?;
         let names = Names::new(config.server_name.clone(), &registration.sender_localpart);
         let admins = config.admins.clone();
-        Ok(Self {
-            listener,
-            address,
-            hs,
-            names,
-            admins,
-            registration,
-            links: Vec::new(),
-            counts: Arc::default(),
-        })
-    }
-
-    /// Also carries these from the start: channel and room (an alias or an id).
-    pub fn with_links(self, links: Vec<(String, String)>) -> Self {
-        Self { links, ..self }
+        Ok(Self { listener, address, hs, names, admins, registration, links, counts: Arc::default() })
     }
 
     /// Where it listens.

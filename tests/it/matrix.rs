@@ -210,12 +210,15 @@ async fn matrix_transactions_by_hand() {
     ready_for_tls();
     // Nothing listens on the homeserver's port: being away must not keep messages out.
     let away = format!("http://127.0.0.1:{}", free_port());
-    let matrix = Matrix::bind(&config(&away), registration("http://127.0.0.1:7701")).await.unwrap();
+    let matrix =
+        Matrix::bind(&config(&away), registration("http://127.0.0.1:7701"), Vec::new()).await.unwrap();
     let counts = matrix.counts();
     let base = format!("http://{}", matrix.address());
     let taken = MatrixConfig { listen: matrix.address().to_string(), ..config(&away) };
-    let fault =
-        Matrix::bind(&taken, registration("http://127.0.0.1:7701")).await.err().expect("the port is taken");
+    let fault = Matrix::bind(&taken, registration("http://127.0.0.1:7701"), Vec::new())
+        .await
+        .err()
+        .expect("the port is taken");
     assert!(fault.message.contains("is taken: stop what listens there"), "{fault}");
     let node = Node::open(matrix, &["#rust"]);
     node.look(|kept| kept.channels[0].links.push(Link::Matrix { room: "!room:localhost".into() }));
@@ -352,7 +355,7 @@ async fn matrix_calls_by_hand() {
     let hs = StandIn::default();
     let base = hs.start().await;
     let registration = registration("http://127.0.0.1:7701");
-    let node = Node::open(Matrix::bind(&config(&base), registration).await.unwrap(), &["#rust"]);
+    let node = Node::open(Matrix::bind(&config(&base), registration, Vec::new()).await.unwrap(), &["#rust"]);
     let ping = "POST v1/appservice/multichat/ping".to_owned();
     eventually("the first words", async || hs.calls.lock().unwrap().contains(&ping).then_some(())).await;
     assert_eq!(
@@ -603,7 +606,7 @@ async fn connected(name: &str, channels: &[&str]) -> Option<(Synapse, Node, Regi
     let registration = registration(&format!("http://{listen}"));
     let synapse = Synapse::start(name, &registration).await?;
     let config = MatrixConfig { listen, ..config(&synapse.base) };
-    let node = Node::open(Matrix::bind(&config, registration.clone()).await.unwrap(), channels);
+    let node = Node::open(Matrix::bind(&config, registration.clone(), Vec::new()).await.unwrap(), channels);
     eventually("the ping goes through", async || ping(&synapse.base, &registration).await.ok()).await;
     Some((synapse, node, registration))
 }
@@ -726,7 +729,7 @@ async fn matrix_through_synapse() {
     let other = Registration { hs_token: "other".into(), ..registration.clone() };
     let listen = registration.url.as_deref().unwrap().trim_start_matches("http://").to_owned();
     let config = MatrixConfig { listen, ..config(&synapse.base) };
-    let node = Node::open(Matrix::bind(&config, other).await.unwrap(), &[]);
+    let node = Node::open(Matrix::bind(&config, other, Vec::new()).await.unwrap(), &[]);
     assert_eq!(ping(&synapse.base, &registration).await, Err(PingFailure::HsToken));
     node.close().await;
 }
