@@ -1,1 +1,3 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
+
+mod irc_network;
