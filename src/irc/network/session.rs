@@ -53,7 +53,7 @@ const SPEAKERS: usize = 10_000;
 const CONTROL: usize = 1_000;
 
 /// What does not change while a link runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Setup {
     /// The network's address, as links name it.
     pub network: String,

@@ -449,7 +449,47 @@ fn nothing_returns_to_where_it_came_from() {
     assert_eq!(run.transcript, expect);
 }
 
+/// Lines of a server, nearly right.
+fn server_line() -> impl Strategy<Value = String> {
+    let source = "(:srv |:relay!~r@h |:bob!u@h |:relay |:op |)";
+    let command = "(001|005|376|422|433|404|403|442|471|474|477|396|904|903|CAP|JOIN|PART|KICK|QUIT|NICK|PRIVMSG|NOTICE|PONG|PING|ERROR|AUTHENTICATE|MODE)";
+    let arguments =
+        "( (relay|bob|#c|#D|\\*|LS|ACK|NAK|mc[1-4]|srv|x@y|CASEMAPPING=ascii|CHANLIMIT=#:1|é)){0,3}";
+    let text = "( :(hello|\\x01VERSION\\x01|\\x01ACTION x\\x01|sasl echo-message|\\x02|))?";
+    (source, command, arguments, text).prop_map(|(s, c, a, t)| format!("{s}{c}{a}{t}"))
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a server says, in whatever order, is taken, and no delivery is reported twice as
+    /// delivered on one connection.
+    #[test]
+    fn any_server(lines in proptest::collection::vec(server_line(), 0..60)) {
+        let mut run = Run::new(setup(), &["#c", "#d"]);
+        run.session.connected(run.now);
+        let mut delivered = std::collections::BTreeSet::new();
+        for (id, line) in (1..).zip(lines) {
+            run.now = run.now.plus_ms(300);
+            if let Ok(message) = line.parse() {
+                run.session.receive(run.now, message);
+            }
+            run.deliver(id, if id % 2 == 0 { "#c" } else { "#d" }, "alice", Content::text("hello"));
+            run.session.tick(run.now);
+            for output in run.session.take_outputs() {
+                match output {
+                    Output::Send(message) => {
+                        prop_assert!(!message.to_string().trim_end().contains(['\r', '\n', '\0']))
+                    }
+                    Output::Report { delivery, outcome: Outcome::Delivered { .. } } => {
+                        prop_assert!(delivered.insert(delivery))
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// Every line fits the 512 bytes that the others receive, by the real prefix, and uses them.
     #[test]
     fn lines_fit_to_the_byte(text in "(a|é|漢|👍🏽|word |\\x02|\n){1,600}", name in "[a-zé ]{1,40}", notice: bool) {
