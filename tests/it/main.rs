@@ -1,5 +1,6 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
 
+mod irc_network;
 mod matrix;
 mod net;
 mod oracle;
