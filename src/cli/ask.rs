@@ -159,7 +159,7 @@ async fn resolve(place: &args::Place, loaded: &LoadedConfig) -> Result<Place, Fa
             "no network `{network}` under irc.networks (there: {names}): add it and restart"
         ))
     })?;
-    Ok(Place::Irc { network: known.address.to_ascii_lowercase(), channel: channel.to_ascii_lowercase() })
+    Ok(Place::Irc { network: known.address.to_ascii_lowercase(), channel: channel.to_lowercase() })
 }
 
 async fn resolve_room(room: &str, loaded: &LoadedConfig) -> Result<String, Failure> {

@@ -1,5 +1,6 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
 
+mod cli;
 mod irc_network;
 mod matrix;
 mod net;
@@ -7,3 +8,4 @@ mod oracle;
 mod peers;
 mod sim;
 mod store;
+mod tidy;
