@@ -159,7 +159,7 @@ async fn resolve(place: &args::Place, loaded: &LoadedConfig) -> Result<Place, Fa
             "no network `{network}` under irc.networks (there: {names}): add it and restart"
         ))
     })?;
-    Ok(Place::Irc { network: known.address.to_ascii_lowercase(), channel: channel.to_ascii_lowercase() })
+    Ok(Place::Irc { network: known.address.to_ascii_lowercase(), channel: channel.to_lowercase() })
 }
 
 async fn resolve_room(room: &str, loaded: &LoadedConfig) -> Result<String, Failure> {
@@ -226,6 +226,7 @@ fn links(channels: Vec<ChannelSummary>) -> Vec<LinkReport> {
     channels.into_iter().flat_map(links).collect()
 }
 
+#[allow(clippy::ptr_arg)] // the type that is reported
 fn links_lines(links: &Vec<LinkReport>) -> Vec<String> {
     let row = |link: &LinkReport| vec![link.channel.clone(), link.place.to_string()];
     let lines = columns(&links.iter().map(row).collect::<Vec<_>>());

@@ -118,7 +118,7 @@ impl From<Place> for Link {
         match place {
             Place::Matrix(room) => Self::Matrix { room },
             Place::Irc { network, channel } => {
-                Self::Irc { network: network.to_ascii_lowercase(), channel: channel.to_ascii_lowercase() }
+                Self::Irc { network: network.to_ascii_lowercase(), channel: channel.to_lowercase() }
             }
         }
     }

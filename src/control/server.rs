@@ -253,3 +253,213 @@ impl From<Stopped> for Refused {
         Self { kind: Kind::Retry, reason: format!("{stopped}: try again once it runs") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::base::{ChannelId, Identity, NodeId, Timestamp};
+    use crate::chat::access::Role;
+    use crate::chat::intent::{Actor, Intent};
+    use crate::chat::message::{Content, Link};
+    use crate::chat::profile::Profile;
+    use crate::chat::view::{Member, News, What};
+    use crate::control::{AskError, Client, Place, socket_path};
+    use crate::port::{Command, Door, NodeStatus, Receipt};
+
+    /// A directory of the test's own, gone with it.
+    struct Home(PathBuf);
+
+    impl Home {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("multichat-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Home {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn alice() -> Member {
+        let profile = Profile { username: "alice".into(), ..Profile::default() };
+        Member { identity: Identity([3; 32]), role: Role::Founder, profile }
+    }
+
+    fn rust() -> ChannelView {
+        ChannelView {
+            id: ChannelId([1; 32]),
+            name: "#rust".into(),
+            topic: "crabs".into(),
+            created_at: Timestamp(5),
+            members: vec![alice()],
+            links: vec![Link::Matrix { room: "!r".into() }],
+        }
+    }
+
+    /// Answers as a node with one channel would, and tells what it was asked to do.
+    async fn pretend(mut commands: mpsc::Receiver<Command>, told: mpsc::UnboundedSender<String>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Status { reply } => {
+                    let status = NodeStatus { node: NodeId([9; 32]), channels: 1, ..NodeStatus::default() };
+                    let _ = reply.send(status);
+                }
+                Command::Channels { reply } => {
+                    let _ = reply.send(vec![rust()]);
+                }
+                Command::History { query, reply } => {
+                    let _ = told.send(format!("{:?} {}", query.range, query.limit));
+                    let what = What::Message(Content::text("hello"));
+                    let news = News {
+                        event: EventId([2; 32]),
+                        channel: query.channel,
+                        channel_name: "#rust".into(),
+                        position: 1,
+                        at: Timestamp(7),
+                        author: alice(),
+                        tag: 0,
+                        what,
+                    };
+                    let _ = reply.send(vec![news]);
+                }
+                Command::Submit { submission, reply } => {
+                    let result = match (&submission.actor, &submission.intent) {
+                        (Actor::Node, Intent::SendMessage { .. }) => Err(Refusal::NotAMember),
+                        _ => Ok(Receipt { channel: Some(rust().id), event: Some(EventId([4; 32])) }),
+                    };
+                    let _ = told.send(format!("{:?}", submission.intent));
+                    let _ = reply.send(result);
+                }
+                _ => unreachable!("the control door asks nothing else"),
+            }
+        }
+    }
+
+    struct Running {
+        home: Home,
+        cancel: CancellationToken,
+        server: tokio::task::JoinHandle<()>,
+        told: mpsc::UnboundedReceiver<String>,
+    }
+
+    fn start(name: &str) -> Running {
+        let home = Home::new(name);
+        let (node, commands) = mpsc::channel(8);
+        let (tell, told) = mpsc::unbounded_channel();
+        tokio::spawn(pretend(commands, tell));
+        let socket = Socket::bind(&socket_path(&home.0)).expect("binds");
+        let cancel = CancellationToken::new();
+        let server = tokio::spawn(socket.serve(Handle::new(Door::Control, node), cancel.clone()));
+        Running { home, cancel, server, told }
+    }
+
+    fn send(user: Option<&str>) -> Request {
+        Request::Send { channel: "rust".into(), text: "hi".into(), user: user.map(str::to_owned) }
+    }
+
+    #[tokio::test]
+    async fn questions_and_wishes_reach_the_node_and_its_answers_come_back() {
+        let mut running = start("talk");
+        let mut client = Client::connect(&running.home.0).await.unwrap();
+        let Ok(Answer::Status(status)) = client.ask(&Request::Status).await else { panic!() };
+        assert_eq!((status.node, status.channels), (NodeId([9; 32]).to_string(), 1));
+
+        let Ok(Answer::Channels(channels)) = client.ask(&Request::Channels).await else { panic!() };
+        assert_eq!((channels[0].name.as_str(), channels[0].members), ("#rust", 1));
+        assert_eq!(channels[0].links, [Place::Matrix("!r".into())]);
+
+        for name in ["RUST", "#rust", &ChannelId([1; 32]).to_string()] {
+            let asked = client.ask(&Request::Channel { channel: name.into() }).await;
+            let Ok(Answer::Channel(channel)) = asked else { panic!("{name}: {asked:?}") };
+            assert_eq!((channel.topic.as_str(), channel.members[0].role.as_str()), ("crabs", "founder"));
+        }
+
+        let Ok(Answer::Done(done)) = client.ask(&send(Some("carol"))).await else { panic!() };
+        assert_eq!(done, Done { channel: Some("#rust".into()), event: Some(EventId([4; 32]).to_string()) });
+        assert!(running.told.recv().await.unwrap().contains("SendMessage"));
+
+        let before = Some(EventId([2; 32]).to_string());
+        let request = Request::History { channel: "rust".into(), before, limit: 5_000_000 };
+        let Ok(Answer::History(messages)) = client.ask(&request).await else { panic!() };
+        assert_eq!((messages[0].text.as_str(), messages[0].at_ms), ("hello", 7));
+        let told = running.told.recv().await.unwrap();
+        assert!(told.starts_with("Before(") && told.ends_with(" 1000"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn refusals_say_what_to_do() {
+        let running = start("refuse");
+        let mut client = Client::connect(&running.home.0).await.unwrap();
+        let mut check = async |request: Request, kind: Kind, expect: &str| match client.ask(&request).await {
+            Err(AskError::Refused { kind: given, reason }) => {
+                assert_eq!(given, kind, "{reason}");
+                assert!(reason.contains(expect), "{reason}");
+            }
+            other => panic!("{request:?} gave {other:?}"),
+        };
+        check(send(None), Kind::Denied, "join it with `multichat channel join '#rust'`").await;
+        let other = || "other".to_owned();
+        check(Request::Channel { channel: other() }, Kind::NotFound, "no channel #other is known here").await;
+        let create = Request::Create { channel: "a b".into(), topic: String::new(), user: None };
+        check(create, Kind::Invalid, "a channel name is #").await;
+        let history = Request::History { channel: "rust".into(), before: Some("x".into()), limit: 1 };
+        check(history, Kind::Invalid, "`x` is not an identifier").await;
+    }
+
+    #[tokio::test]
+    async fn garbage_is_answered_and_an_endless_line_is_not_kept() {
+        let running = start("garbage");
+        let path = socket_path(&running.home.0);
+        let mut stream = BufReader::new(UnixStream::connect(&path).await.unwrap());
+        stream.write_all(b"\x00\xff{]\n{\"do\":\"status\"}\n").await.unwrap();
+        let mut answer = async || {
+            let line = read_line(&mut stream, ANSWER_BYTES).await.unwrap().expect("an answer");
+            serde_json::from_slice::<Answer>(&line).unwrap()
+        };
+        assert!(matches!(answer().await, Answer::Refused(_)));
+        assert!(matches!(answer().await, Answer::Status(_)));
+
+        let mut stream = BufReader::new(UnixStream::connect(&path).await.unwrap());
+        let endless = vec![b'x'; REQUEST_BYTES + 1];
+        let _ = stream.write_all(&endless).await;
+        // Closing with bytes unread may reset the connection before the answer is read.
+        if let Ok(Some(line)) = read_line(&mut stream, ANSWER_BYTES).await {
+            assert!(String::from_utf8_lossy(&line).contains("too long"));
+        }
+        let mut client = Client::connect(&running.home.0).await.unwrap();
+        assert!(client.ask(&Request::Status).await.is_ok(), "others are served on");
+    }
+
+    #[tokio::test]
+    async fn one_node_a_directory_and_a_dead_ones_socket_is_replaced() {
+        let running = start("lock");
+        let path = socket_path(&running.home.0);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let fault = Socket::bind(&path).err().expect("the directory is taken");
+        assert!(fault.message.starts_with("another node runs on this data directory"), "{fault}");
+
+        running.cancel.cancel();
+        running.server.await.unwrap();
+        assert!(!path.exists(), "a node that stops takes its socket along");
+        let dir = &running.home.0;
+        assert_eq!(Client::connect(dir).await.err(), Some(AskError::NotRunning(dir.clone())));
+
+        // A killed node leaves its socket behind, with nobody listening.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert_eq!(Client::connect(dir).await.err(), Some(AskError::NotRunning(dir.clone())));
+        Socket::bind(&path).expect("the stale socket is replaced");
+    }
+
+    #[tokio::test]
+    async fn a_path_too_long_for_a_socket_is_a_clear_fault() {
+        let home = Home::new("long");
+        let fault = Socket::bind(&socket_path(&home.0.join("x".repeat(120)))).err().expect("too long");
+        assert!(fault.message.contains("shorter data_dir"), "{fault}");
+    }
+}

@@ -218,7 +218,7 @@ impl Node {
         };
         let news = news::of_link(channel, node, self.last_position, turn.now, link, up);
         let delivery = Delivery { id: 0, link: Some(link.clone()), uncertain: false, news };
-        turn.effects.push(Output::Deliver { door, delivery });
+        turn.effects.push(Output::Deliver { door, delivery: Box::new(delivery) });
     }
 
     /// Makes the actor a member, and their profile in the channel what it is. `None` if they were.
@@ -355,7 +355,7 @@ impl Node {
         let Some(news) = news else { return };
         if self.open_doors.contains(&Door::Listener) {
             let delivery = Delivery { id: 0, link: None, uncertain: false, news: news.clone() };
-            turn.effects.push(Output::Deliver { door: Door::Listener, delivery });
+            turn.effects.push(Output::Deliver { door: Door::Listener, delivery: Box::new(delivery) });
         }
         for link in self.routes.targets(&id, came_over.as_ref()) {
             turn.writes.push(self.outbox.push(&link, position, event.id()));
@@ -377,7 +377,7 @@ impl Node {
                     uncertain: order.uncertain,
                     news: news.clone(),
                 };
-                Output::Deliver { door: door.clone(), delivery }
+                Output::Deliver { door: door.clone(), delivery: Box::new(delivery) }
             } else {
                 Output::DeliverStored {
                     door: door.clone(),

@@ -42,7 +42,7 @@ pub enum Input {
     /// the wish was granted before and came again.
     Submit {
         ticket: u64,
-        submission: Submission,
+        submission: Box<Submission>,
         known: Option<EventId>,
     },
     /// A connector is ready for deliveries.
@@ -92,7 +92,7 @@ pub enum Output {
     /// News for a door.
     Deliver {
         door: Door,
-        delivery: Delivery,
+        delivery: Box<Delivery>,
     },
     /// News for a door of an event that lies in the store: to be read and made by [`Node::news_of`].
     DeliverStored {

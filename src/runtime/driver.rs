@@ -227,7 +227,7 @@ impl Driver {
                     let _ = reply.send(());
                 }
             }
-            Output::Deliver { door, delivery } => self.deliver(door, delivery, returned).await,
+            Output::Deliver { door, delivery } => self.deliver(door, *delivery, returned).await,
             Output::DeliverStored { door, id, link, uncertain, position } => {
                 let stored = self.stored(position)?;
                 match stored.as_ref().and_then(|stored| self.node.news_of(stored)) {

@@ -43,10 +43,11 @@ fn ready_line(running: &Running) -> String {
     let irc: Vec<String> = running.irc.iter().map(ToString::to_string).collect();
     let mut line = "multichat ready".to_owned();
     if !irc.is_empty() {
-        line += &format!(" irc={}", irc.join(","));
+        line.push_str(&format!(" irc={}", irc.join(",")));
     }
     if let Some(matrix) = running.matrix {
-        line += &format!(" matrix={matrix}");
+        line.push_str(&format!(" matrix={matrix}"));
     }
-    line + &format!(" p2p={}", running.peer_id)
+    line.push_str(&format!(" p2p={}", running.peer_id));
+    line
 }

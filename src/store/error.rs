@@ -121,3 +121,42 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_is_one_line_that_says_what_to_do() {
+        let path = PathBuf::from("/data/store.db");
+        let check = |error: StoreError, expect: &str| assert_eq!(error.to_string(), expect);
+        check(
+            StoreError::Locked(path.clone()),
+            "/data/store.db is in use by another process: stop the node that runs on it",
+        );
+        check(
+            StoreError::Newer { path: path.clone(), found: 3, known: 1 },
+            "/data/store.db has schema 3, this version knows 1: run the newer version, or take another data_dir",
+        );
+        check(
+            StoreError::NotAStore(path.clone()),
+            "/data/store.db is not a Multichat store: move it away or take another data_dir",
+        );
+        check(
+            StoreError::access(&path, &io::Error::from(io::ErrorKind::PermissionDenied)),
+            "cannot use /data/store.db: permission denied: check the path, its owner and permissions",
+        );
+        check(
+            StoreError::access(&path, &io::Error::from(io::ErrorKind::StorageFull)),
+            "the disk is full: free some space, nothing was lost",
+        );
+        check(
+            StoreError::Corrupt("a page is torn".into()),
+            "the store is damaged (a page is torn): restore it from a backup",
+        );
+        check(
+            StoreError::Io("disk I/O error".into()),
+            "the disk failed (disk I/O error): check it, then start the node again",
+        );
+    }
+}

@@ -12,6 +12,8 @@
 
 mod error;
 mod read;
+#[cfg(test)]
+mod sample;
 mod schema;
 mod write;
 
@@ -158,4 +160,188 @@ fn create_directory(directory: &Path) -> io::Result<()> {
         made => made,
     }?;
     File::open(above.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::sample::{Directory, event};
+    use super::*;
+    use crate::base::Kind;
+    use crate::node::Write;
+
+    fn batch(positions: std::ops::RangeInclusive<u64>) -> Batch {
+        Batch(positions.map(|position| Write::Event(event(position, 1))).collect())
+    }
+
+    fn refused(path: &Path) -> StoreError {
+        Store::open(path).err().expect("the file is refused")
+    }
+
+    #[test]
+    fn a_store_can_move_to_a_thread_of_its_own() {
+        fn sendable<T: Send>() {}
+        sendable::<Store>();
+    }
+
+    #[test]
+    fn file_and_directory_are_made_for_the_owner_alone() {
+        let scratch = Directory::new();
+        let path = scratch.0.join("a/b/store.db");
+        let mut store = Store::open(&path).unwrap();
+        store.commit(&[batch(1..=3)]).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&scratch.0.join("a")), 0o700);
+        assert_eq!(mode(&scratch.0.join("a/b")), 0o700);
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&scratch.0.join("a/b/store.db-wal")), 0o600);
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_close_drop_and_reopening() {
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        for round in 0..4u64 {
+            let mut store = Store::open(&path).unwrap();
+            assert_eq!(store.last_position().unwrap(), round * 2);
+            store.commit(&[batch(round * 2 + 1..=round * 2 + 2)]).unwrap();
+            if round % 2 == 0 {
+                store.close().unwrap();
+            }
+        }
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.events_from(1, 100).unwrap(), (1..=8).map(|p| event(p, 1)).collect::<Vec<_>>());
+        store.verify().unwrap();
+    }
+
+    #[test]
+    fn the_disk_is_asked_for_durability() {
+        let scratch = Directory::new();
+        let store = Store::open(&scratch.0.join("store.db")).unwrap();
+        let pragma = |name: &str| -> String {
+            let value: rusqlite::types::Value =
+                store.db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap();
+            format!("{value:?}")
+        };
+        assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+        assert_eq!(pragma("locking_mode"), "Text(\"exclusive\")");
+        assert_eq!(pragma("synchronous"), "Integer(2)");
+        assert_eq!(pragma("secure_delete"), "Integer(1)");
+        assert_eq!(pragma("foreign_keys"), "Integer(0)");
+    }
+
+    #[test]
+    fn one_store_at_a_time_has_the_file() {
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        let mut first = Store::open(&path).unwrap();
+        let error = refused(&path);
+        assert_eq!((&error, error.kind()), (&StoreError::Locked(path.clone()), Kind::Retry));
+        assert!(error.to_string().contains("in use by another process"), "{error}");
+        first.commit(&[batch(1..=1)]).unwrap();
+        drop(first);
+        assert_eq!(Store::open(&path).unwrap().last_position().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        let store = Store::open(&path).unwrap();
+        store.db.pragma_update(None, "user_version", 99).unwrap();
+        store.close().unwrap();
+        let before = fs::read(&path).unwrap();
+        let error = refused(&path);
+        assert_eq!(error, StoreError::Newer { path: path.clone(), found: 99, known: 1 });
+        assert_eq!(error.kind(), Kind::Permanent);
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_no_store_is_refused_and_left_alone() {
+        let scratch = Directory::new();
+        let other = scratch.0.join("other.db");
+        let sqlite = Connection::open(&other).unwrap();
+        sqlite.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").unwrap();
+        drop(sqlite);
+        let (long, short) = (scratch.0.join("long"), scratch.0.join("short"));
+        fs::write(&long, "not a database ".repeat(1000)).unwrap();
+        fs::write(&short, "log: info").unwrap();
+        for path in [other, long, short] {
+            let before = fs::read(&path).unwrap();
+            let error = refused(&path);
+            assert_eq!((&error, error.kind()), (&StoreError::NotAStore(path.clone()), Kind::Invalid));
+            assert_eq!(fs::read(&path).unwrap(), before, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_used_is_named() {
+        let scratch = Directory::new();
+        let file = scratch.0.join("file");
+        fs::write(&file, "").unwrap();
+        for path in [scratch.0.clone(), file.join("store.db")] {
+            let error = refused(&path);
+            assert_eq!(error.kind(), Kind::Denied, "{error}");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        let mut store = Store::open(&path).unwrap();
+        store.commit(&[batch(1..=500)]).unwrap();
+        store.verify().unwrap();
+        store.close().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let (from, to) = (bytes.len() / 2, bytes.len() / 2 + 4096);
+        bytes[from..to].fill(0xa5);
+        fs::write(&path, &bytes).unwrap();
+        let error = Store::open(&path).and_then(|store| store.verify()).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+        assert_eq!(error.kind(), Kind::Permanent);
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_whole_commit_and_no_other() {
+        let scratch = Directory::new();
+        let mut store = Store::open(&scratch.0.join("store.db")).unwrap();
+        store.commit(&[batch(1..=10)]).unwrap();
+        let pages: i64 = store.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let limit = |store: &Store, pages: i64| {
+            store.db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        };
+        limit(&store, pages + 2);
+        let error = store.commit(&[batch(11..=11), batch(12..=2000)]).unwrap_err();
+        assert_eq!((&error, error.kind()), (&StoreError::DiskFull, Kind::Retry));
+        assert_eq!(store.last_position().unwrap(), 10);
+        limit(&store, 1_000_000);
+        store.commit(&[batch(11..=11), batch(12..=2000)]).unwrap();
+        assert_eq!(store.last_position().unwrap(), 2000);
+        store.verify().unwrap();
+    }
+
+    #[test]
+    fn a_deleted_payload_leaves_the_disk_with_the_next_checkpoint() {
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        let mut store = Store::open(&path).unwrap();
+        let mut secret = event(1, 1);
+        secret.payload = Some(b"the words that expire".repeat(400));
+        store.commit(&[Batch(vec![Write::Event(secret.clone())])]).unwrap();
+        store.checkpoint().unwrap();
+        secret.payload = None;
+        store.commit(&[Batch(vec![Write::Event(secret)])]).unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        for file in fs::read_dir(&scratch.0).unwrap() {
+            let bytes = fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(5).any(|window| window == b"words"));
+        }
+    }
 }

@@ -28,6 +28,18 @@ pub enum Window {
 const EVENTS: &str = "SELECT e.position, c.channel, e.id, e.signed, e.payload, e.visible
                       FROM events e CROSS JOIN channels c ON c.id = e.channel";
 
+const POSITION_OF: &str = "SELECT position FROM events
+                           WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1
+                           ORDER BY position LIMIT 1";
+
+const SEEN: &str = "SELECT event FROM seen WHERE key = ?1 AND external_id = ?2
+                    AND link = (SELECT id FROM links WHERE link = ?3)";
+
+const EXTERNAL_ID: &str = "SELECT external_id FROM seen
+                           WHERE substr(event, 1, 8) = substr(?1, 1, 8) AND event = ?1
+                           AND link = (SELECT id FROM links WHERE link = ?2)
+                           ORDER BY id LIMIT 1";
+
 /// No encoded link is longer: a bound for the decoder, not a rule.
 const LINK_BYTES: usize = 64 * 1024;
 
@@ -89,12 +101,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn position_of(&self, event: &EventId) -> Result<Option<u64>, StoreError> {
-        self.row(
-            "SELECT position FROM events WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1
-             ORDER BY position LIMIT 1",
-            [event.0],
-            |row| row.get(0),
-        )
+        self.row(POSITION_OF, [event.0], |row| row.get(0))
     }
 
     /// The position of the newest event; 0 while there is none.
@@ -145,12 +152,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn seen(&self, link: &Link, external_id: &str) -> Result<Option<EventId>, StoreError> {
-        self.row(
-            "SELECT event FROM seen WHERE key = ?1 AND external_id = ?2
-             AND link = (SELECT id FROM links WHERE link = ?3)",
-            params![external_key(external_id), external_id, encode(link)],
-            |row| row.get(0).map(EventId),
-        )
+        self.row(SEEN, params![external_key(external_id), external_id, encode(link)], |row| {
+            row.get(0).map(EventId)
+        })
     }
 
     /// The id that an event has on the far side of a link; the first one, where it has several.
@@ -158,12 +162,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn external_id(&self, link: &Link, event: &EventId) -> Result<Option<String>, StoreError> {
-        self.row(
-            "SELECT external_id FROM seen WHERE substr(event, 1, 8) = substr(?1, 1, 8) AND event = ?1
-             AND link = (SELECT id FROM links WHERE link = ?2) ORDER BY id LIMIT 1",
-            params![event.0, encode(link)],
-            |row| row.get(0),
-        )
+        self.row(EXTERNAL_ID, params![event.0, encode(link)], |row| row.get(0))
     }
 
     /// The links this node carries, with their channel and the position they are carried from, in
@@ -288,5 +287,224 @@ struct Encoded<T>(T);
 impl<T: Serialize + DeserializeOwned> FromSql for Encoded<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         decode(value.as_blob()?, LINK_BYTES).map(Self).map_err(FromSqlError::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Batch, Write};
+    use crate::store::sample::{channel, event, event_id, irc, matrix, store_with};
+
+    fn positions(events: Vec<StoredEvent>) -> Vec<u64> {
+        events.into_iter().map(|event| event.position).collect()
+    }
+
+    #[test]
+    fn events_are_read_by_position() {
+        let store = store_with((1..=9).map(|position| Write::Event(event(position, 1))));
+        assert_eq!(positions(store.events_from(0, 3).unwrap()), [1, 2, 3]);
+        assert_eq!(positions(store.events_from(8, 3).unwrap()), [8, 9]);
+        assert_eq!(positions(store.events_from(10, 3).unwrap()), [] as [u64; 0]);
+        assert_eq!(positions(store.events_from(4, 0).unwrap()), [] as [u64; 0]);
+        assert_eq!(store.event(4).unwrap(), Some(event(4, 1)));
+        assert_eq!(store.event(10).unwrap(), None);
+        assert_eq!(store.event(u64::MAX).unwrap(), None);
+        assert_eq!(store.events(&[7, 99, 2, 7]).unwrap(), [event(7, 1), event(2, 1), event(7, 1)]);
+        assert_eq!(store.last_position().unwrap(), 9);
+        assert_eq!(store_with([]).last_position().unwrap(), 0);
+    }
+
+    #[test]
+    fn history_is_of_one_channel_visible_and_oldest_first() {
+        // Channel 1 has the odd positions; 5 is not shown.
+        let store = store_with((1..=12).map(|position| {
+            let of = if position % 2 == 1 { 1 } else { 2 };
+            Write::Event(StoredEvent { visible: position != 5, ..event(position, of) })
+        }));
+        let check = |window, limit, expect: &[u64]| {
+            assert_eq!(positions(store.history(&channel(1), window, limit).unwrap()), expect, "{window:?}");
+        };
+        check(Window::Latest, 100, &[1, 3, 7, 9, 11]);
+        check(Window::Latest, 2, &[9, 11]);
+        check(Window::Before(9), 2, &[3, 7]);
+        check(Window::Before(1), 2, &[]);
+        check(Window::Before(u64::MAX), 1, &[11]);
+        check(Window::After(0), 2, &[1, 3]);
+        check(Window::After(3), 2, &[7, 9]);
+        check(Window::After(11), 2, &[]);
+        check(Window::After(u64::MAX), 2, &[]);
+        check(Window::Latest, 0, &[]);
+        assert_eq!(store.history(&channel(3), Window::Latest, 9).unwrap(), []);
+    }
+
+    #[test]
+    fn an_event_is_found_by_its_id_even_beside_one_that_begins_alike() {
+        let mut twin = event(2, 1);
+        twin.id = event_id(1);
+        twin.id.0[31] ^= 1;
+        let store = store_with([Write::Event(event(1, 1)), Write::Event(twin.clone())]);
+        assert_eq!(store.position_of(&event_id(1)).unwrap(), Some(1));
+        assert_eq!(store.position_of(&twin.id).unwrap(), Some(2));
+        assert_eq!(store.position_of(&event_id(2)).unwrap(), None);
+    }
+
+    #[test]
+    fn the_outbox_comes_in_order_and_remembers_its_highest_id() {
+        let mut store = store_with([
+            Write::Outbox { id: 9, link: irc("net", "#a"), position: 2 },
+            Write::Outbox { id: 4, link: matrix("!a"), position: 1 },
+            Write::OutboxTried { id: 9, attempts: 7, next_at: Timestamp(u64::MAX), uncertain: true },
+            Write::OutboxTried { id: 1, attempts: 7, next_at: Timestamp(1), uncertain: true },
+        ]);
+        let fresh = OutboxRow {
+            id: 4,
+            link: matrix("!a"),
+            position: 1,
+            attempts: 0,
+            next_at: Timestamp(0),
+            uncertain: false,
+        };
+        let tried = OutboxRow {
+            id: 9,
+            link: irc("net", "#a"),
+            position: 2,
+            attempts: 7,
+            next_at: Timestamp(u64::MAX),
+            uncertain: true,
+        };
+        assert_eq!(store.outbox().unwrap(), [fresh, tried]);
+        store.commit(&[Batch(vec![Write::OutboxDone { id: 4 }, Write::OutboxDone { id: 9 }])]).unwrap();
+        assert_eq!(store.outbox().unwrap(), []);
+        assert_eq!(store.last_outbox_id().unwrap(), 9);
+        assert_eq!(store_with([]).last_outbox_id().unwrap(), 0);
+    }
+
+    #[test]
+    fn external_ids_are_found_both_ways_and_belong_to_their_link() {
+        let seen = |link, id: &str, position| Write::Seen {
+            link,
+            external_id: id.into(),
+            event: event_id(position),
+        };
+        let store = store_with([
+            seen(matrix("!a"), "$x", 1),
+            seen(matrix("!b"), "$x", 2),
+            seen(matrix("!a"), "$y", 1),
+            seen(irc("net", "#a"), "x\0y", 1),
+        ]);
+        assert_eq!(store.seen(&matrix("!a"), "$x").unwrap(), Some(event_id(1)));
+        assert_eq!(store.seen(&matrix("!b"), "$x").unwrap(), Some(event_id(2)));
+        assert_eq!(store.seen(&matrix("!b"), "$y").unwrap(), None);
+        assert_eq!(store.seen(&matrix("!c"), "$x").unwrap(), None);
+        assert_eq!(store.seen(&irc("net", "#a"), "x\0y").unwrap(), Some(event_id(1)));
+        assert_eq!(store.external_id(&matrix("!a"), &event_id(1)).unwrap().as_deref(), Some("$x"));
+        assert_eq!(store.external_id(&irc("net", "#a"), &event_id(1)).unwrap().as_deref(), Some("x\0y"));
+        assert_eq!(store.external_id(&matrix("!b"), &event_id(1)).unwrap(), None);
+        assert_eq!(store.external_id(&matrix("!c"), &event_id(1)).unwrap(), None);
+    }
+
+    #[test]
+    fn links_names_persons_and_notes_come_back_in_order() {
+        let profile = |name: &str| Profile {
+            username: name.into(),
+            display_name: format!("{name} 🐈"),
+            home: "@x:example.org".into(),
+        };
+        let person = |account: &str, key| Write::Person {
+            account: account.into(),
+            identity: Identity([key; 32]),
+            profile: profile(account),
+        };
+        let note = |door, key: &str, value: &[u8]| Write::Note { door, key: key.into(), value: value.into() };
+        let store = store_with([
+            Write::Link { link: matrix("!b"), channel: channel(2), since: 5 },
+            Write::Link { link: irc("net", "#a"), channel: channel(1), since: 3 },
+            Write::Link { link: matrix("!a"), channel: channel(1), since: 0 },
+            Write::Link { link: matrix("!gone"), channel: channel(1), since: 0 },
+            Write::Unlink { link: matrix("!gone") },
+            Write::Name { channel: channel(2), name: "#two".into() },
+            Write::Name { channel: channel(1), name: "#one".into() },
+            person("zoe", 1),
+            person("amy", 2),
+            note(Door::Network("net".into()), "b", b"1"),
+            note(Door::Network("net".into()), "a", b"\0"),
+            note(Door::Matrix, "a", b"other"),
+        ]);
+        assert_eq!(
+            store.links().unwrap(),
+            [(matrix("!a"), channel(1), 0), (matrix("!b"), channel(2), 5), (irc("net", "#a"), channel(1), 3)]
+        );
+        assert_eq!(store.names().unwrap(), [(channel(1), "#one".into()), (channel(2), "#two".into())]);
+        assert_eq!(
+            store.persons().unwrap(),
+            [
+                ("amy".into(), Identity([2; 32]), profile("amy")),
+                ("zoe".into(), Identity([1; 32]), profile("zoe"))
+            ]
+        );
+        let notes = store.notes(&Door::Network("net".into())).unwrap();
+        assert_eq!(notes, [("a".into(), b"\0".to_vec()), ("b".into(), b"1".to_vec())]);
+        assert_eq!(store.notes(&Door::Control).unwrap(), []);
+    }
+
+    #[test]
+    fn a_gap_in_the_log_is_found() {
+        let store = store_with([Write::Event(event(1, 1)), Write::Event(event(3, 1))]);
+        let error = store.verify().unwrap_err();
+        assert_eq!(error, StoreError::Corrupt("2 events, but the last is number 3".into()));
+    }
+
+    #[test]
+    fn a_row_that_is_not_ours_is_damage_not_a_panic() {
+        let store =
+            store_with([Write::Event(event(1, 1)), Write::Name { channel: channel(1), name: "#a".into() }]);
+        store.db.execute("UPDATE channels SET channel = x'00'", []).unwrap();
+        assert!(matches!(store.event(1), Err(StoreError::Corrupt(_))));
+        assert!(matches!(store.names(), Err(StoreError::Corrupt(_))));
+        store.db.execute("INSERT INTO links VALUES (1, x'ff')", []).unwrap();
+        store.db.execute("INSERT INTO carried VALUES (1, 1, 1)", []).unwrap();
+        assert!(matches!(store.links(), Err(StoreError::Corrupt(_))));
+        store.db.execute("DELETE FROM links", []).unwrap();
+        let error = store.verify().unwrap_err();
+        assert_eq!(error, StoreError::Corrupt("a row of carried names one that is not there".into()));
+    }
+
+    /// No read of the running node walks through a table or sorts.
+    #[test]
+    fn reads_use_their_index() {
+        let store = store_with([]);
+        let plan = |sql: &str| -> String {
+            let mut statement = store.db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nulls = vec![rusqlite::types::Null; statement.parameter_count()];
+            let steps = statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get(3)).unwrap();
+            steps.collect::<Result<Vec<String>, _>>().unwrap().join("; ")
+        };
+        let channels = "SEARCH c USING INTEGER PRIMARY KEY (rowid=?)";
+        for newest_first in [true, false] {
+            let side = if newest_first { "<" } else { ">" };
+            assert_eq!(
+                plan(&history_sql(newest_first)),
+                format!("SEARCH e USING INDEX events_shown (channel=? AND rowid{side}?); {channels}")
+            );
+        }
+        assert_eq!(
+            plan(&format!("{EVENTS} WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2")),
+            format!("SEARCH e USING INTEGER PRIMARY KEY (rowid>?); {channels}")
+        );
+        assert!(
+            plan(POSITION_OF).starts_with("SEARCH events USING INDEX events_by_id"),
+            "{}",
+            plan(POSITION_OF)
+        );
+        assert!(plan(SEEN).starts_with("SEARCH seen USING INDEX seen_by_key"), "{}", plan(SEEN));
+        assert!(
+            plan(EXTERNAL_ID).starts_with("SEARCH seen USING INDEX seen_by_event"),
+            "{}",
+            plan(EXTERNAL_ID)
+        );
+        for sql in [POSITION_OF, SEEN, EXTERNAL_ID] {
+            assert!(!plan(sql).contains("SCAN") && !plan(sql).contains("TEMP B-TREE"), "{}", plan(sql));
+        }
     }
 }

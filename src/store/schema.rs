@@ -114,3 +114,20 @@ fn version(db: &Connection) -> Result<u32, StoreError> {
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     u32::try_from(found).map_err(|_| StoreError::NotAStore(Default::default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_migration_runs_once() {
+        let mut db = Connection::open_in_memory().unwrap();
+        inspect(&db).unwrap();
+        assert_eq!(version(&db).unwrap(), 0);
+        for _ in 0..2 {
+            migrate(&mut db).unwrap();
+            inspect(&db).unwrap();
+            assert_eq!(version(&db).unwrap(), MIGRATIONS.len() as u32);
+        }
+    }
+}

@@ -179,3 +179,116 @@ impl Writer<'_> {
         Ok(self.db.prepare_cached(text)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Identity, Timestamp};
+    use crate::chat::profile::Profile;
+    use crate::node::Door;
+    use crate::store::Store;
+    use crate::store::sample::{channel, event, event_id, irc, matrix, store_with};
+
+    /// Everything there is to read, as one comparable value.
+    fn contents(store: &Store) -> String {
+        let seen: Vec<_> =
+            [matrix("!a"), irc("net", "#a")].iter().map(|link| store.seen(link, "$1").unwrap()).collect();
+        format!(
+            "{:?} {:?} {seen:?} {:?} {:?} {:?} {:?}",
+            store.events_from(0, usize::MAX).unwrap(),
+            store.outbox().unwrap(),
+            store.links().unwrap(),
+            store.names().unwrap(),
+            store.persons().unwrap(),
+            store.notes(&Door::Matrix).unwrap(),
+        )
+    }
+
+    #[test]
+    fn every_write_applied_twice_leaves_what_once_does() {
+        let link = matrix("!a");
+        let note = |value: &[u8]| Write::Note { door: Door::Matrix, key: "k".into(), value: value.into() };
+        let writes = [
+            Write::Event(event(1, 1)),
+            Write::Event(StoredEvent { payload: None, ..event(1, 1) }),
+            Write::Outbox { id: 5, link: link.clone(), position: 1 },
+            Write::OutboxTried { id: 5, attempts: 2, next_at: Timestamp(u64::MAX), uncertain: true },
+            Write::OutboxDone { id: 5 },
+            Write::Seen { link: link.clone(), external_id: "$1".into(), event: event_id(1) },
+            Write::Seen { link: link.clone(), external_id: "$1".into(), event: event_id(2) },
+            Write::Link { link: link.clone(), channel: channel(1), since: 1 },
+            Write::Link { link: link.clone(), channel: channel(2), since: 7 },
+            Write::Unlink { link },
+            Write::Name { channel: channel(1), name: "#a".into() },
+            Write::Name { channel: channel(1), name: "#b".into() },
+            Write::Person { account: "a".into(), identity: Identity([1; 32]), profile: Profile::default() },
+            Write::Person { account: "a".into(), identity: Identity([2; 32]), profile: Profile::default() },
+            note(b"one"),
+            note(b"two"),
+            note(b""),
+        ];
+        let mut store = store_with([]);
+        let mut states = vec![contents(&store)];
+        for write in writes {
+            store.commit(&[Batch(vec![write.clone()])]).unwrap();
+            let once = contents(&store);
+            assert_ne!(Some(&once), states.last(), "{write:?} changes something");
+            store.commit(&[Batch(vec![write.clone()])]).unwrap();
+            assert_eq!(contents(&store), once, "{write:?} twice");
+            store.commit(&[Batch(vec![write.clone(), write.clone()])]).unwrap();
+            assert_eq!(contents(&store), once, "{write:?} twice in a batch");
+            states.push(once);
+        }
+        store.verify().unwrap();
+    }
+
+    #[test]
+    fn an_outbox_row_that_comes_again_keeps_its_attempts() {
+        let row = Write::Outbox { id: 1, link: matrix("!a"), position: 1 };
+        let tried = Write::OutboxTried { id: 1, attempts: 3, next_at: Timestamp(9), uncertain: true };
+        let store = store_with([row.clone(), tried, row]);
+        assert_eq!(store.outbox().unwrap()[0].attempts, 3);
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_nothing_behind() {
+        let mut store = store_with([Write::Event(event(1, 1))]);
+        let before = contents(&store);
+        let usurper = StoredEvent { id: event_id(77), ..event(1, 1) };
+        for wrong in [
+            Write::Event(usurper),
+            Write::Event(event(u64::MAX, 1)),
+            Write::Outbox { id: u64::MAX, link: matrix("!a"), position: 1 },
+        ] {
+            let good = Batch(vec![
+                Write::Event(event(2, 9)),
+                Write::Outbox { id: 1, link: irc("net", "#a"), position: 2 },
+                Write::Name { channel: channel(9), name: "#nine".into() },
+            ]);
+            let error = store.commit(&[good, Batch(vec![wrong])]).unwrap_err();
+            assert!(matches!(error, StoreError::Defect(_)), "{error:?}");
+            assert_eq!(contents(&store), before);
+        }
+        // The numbers given to channel 9 and to the link in vain are not taken for real ones.
+        store
+            .commit(&[Batch(vec![
+                Write::Event(event(2, 8)),
+                Write::Event(event(3, 9)),
+                Write::Outbox { id: 1, link: matrix("!b"), position: 2 },
+                Write::Outbox { id: 2, link: irc("net", "#a"), position: 3 },
+            ])])
+            .unwrap();
+        assert_eq!(store.events_from(2, 9).unwrap(), [event(2, 8), event(3, 9)]);
+        let links: Vec<_> = store.outbox().unwrap().into_iter().map(|row| row.link).collect();
+        assert_eq!(links, [matrix("!b"), irc("net", "#a")]);
+        store.verify().unwrap();
+    }
+
+    #[test]
+    fn empty_commits_are_free() {
+        let mut store = store_with([]);
+        store.commit(&[]).unwrap();
+        store.commit(&[Batch::default(), Batch::default()]).unwrap();
+        assert_eq!(contents(&store), contents(&store_with([])));
+    }
+}

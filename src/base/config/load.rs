@@ -65,6 +65,10 @@ impl Config {
             config = expand(&config, around.env)?;
         }
         config.resolve_secrets(around.secret)?;
+        // A network's address names it in links, so it has one spelling.
+        for network in config.irc.networks.values_mut() {
+            network.address.make_ascii_lowercase();
+        }
         config.check()?;
         Ok(config)
     }
@@ -387,6 +391,12 @@ mod tests {
             password("password: a, password_file: p"),
             Err(format!("{at}_file: given beside `{at}`; keep one of them"))
         );
+    }
+
+    #[test]
+    fn a_networks_address_has_one_spelling() {
+        let config = load("irc: {networks: {a: {address: 'IRC.Example.org:6667', nick: m}}}\n").unwrap();
+        assert_eq!(config.irc.networks["a"].address, "irc.example.org:6667");
     }
 
     #[test]

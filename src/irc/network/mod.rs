@@ -12,6 +12,8 @@ mod queue;
 mod registration;
 mod render;
 mod session;
+#[cfg(test)]
+mod transcripts;
 mod wire;
 
 use std::collections::VecDeque;
@@ -144,7 +146,7 @@ impl Connector for Network {
 
 /// What goes to the node, in order.
 enum Upward {
-    Submit(Submission),
+    Submit(Box<Submission>),
     Report(u64, Outcome),
 }
 
@@ -310,7 +312,7 @@ impl Running {
         for output in self.session.take_outputs() {
             match output {
                 Output::Send(message) => self.lines.push_back(message),
-                Output::Submit(submission) => self.backlog.push_back(Upward::Submit(submission)),
+                Output::Submit(submission) => self.backlog.push_back(Upward::Submit(Box::new(submission))),
                 Output::Report { delivery, outcome } => {
                     if delivery != 0 {
                         self.backlog.push_back(Upward::Report(delivery, outcome));
@@ -404,7 +406,7 @@ async fn tell_node(handle: Handle, mut requests: mpsc::Receiver<Upward>, events:
                     Some(Upward::Report(id, outcome)) => handle.report(id, outcome).await,
                     Some(Upward::Submit(submission)) => {
                         let said = quotable(&submission);
-                        handle.submit_later(submission).await.map(|answer| {
+                        handle.submit_later(*submission).await.map(|answer| {
                             let answer = async move { (said, answer.await.unwrap_or(Err(Refusal::Stopping))) };
                             answers.push_back(answer.boxed());
                         })

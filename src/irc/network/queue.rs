@@ -205,7 +205,7 @@ impl Bucket {
         let Some((burst, second)) = self.rate else { return true };
         let gained = now_ms.saturating_sub(self.at_ms).saturating_mul(second);
         self.level = self.level.saturating_add(gained).min(burst * 1000);
-        self.at_ms = now_ms.max(self.at_ms);
+        self.at_ms = now_ms;
         let leave = self.level >= 1000;
         if leave {
             self.level -= 1000;

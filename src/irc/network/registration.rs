@@ -18,8 +18,8 @@ const OFFERS: usize = 256;
 /// Nicks that are tried before giving up this attempt.
 const NICK_ATTEMPTS: u32 = 20;
 
-/// Who we are on the network.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Who we are on the network. Not `Debug`: it must not get into a log.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub nick: String,
     /// Account and password for SASL PLAIN.
@@ -38,7 +38,6 @@ pub(super) enum Step {
 }
 
 /// A registration under way.
-#[derive(Debug)]
 pub(super) struct Registration {
     credentials: Credentials,
     offered: BTreeSet<String>,

@@ -148,7 +148,7 @@ pub(super) mod tests {
         check(Content { style: Style::Emote, ..Content::text("waves") }, 1000, &["* alice waves"]);
         check(Content::text("late"), 62_000, &["<alice> [00:00] late"]);
         let formatted = Some("<b>hi</b>".to_owned());
-        check(Content { formatted, ..Content::text("hi") }, 1000, &["<alice> \x02hi\x02"]);
+        check(Content { formatted, ..Content::text("hi") }, 1000, &["<alice> \x02hi"]);
         let reply_to = Some(EventId([9; 32]));
         check(
             Content { reply_to, ..Content::text("yes") },

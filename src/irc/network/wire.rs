@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn bad_lines_cost_themselves_alone() {
-        let input = b"PING a\r\n\r\n\xff\xfe\n:x\r\nPRIVMSG #c :caf\xe9\r\nPING b\n";
-        let expect = ["PING a\r\n", "ÿþ\r\n", "PRIVMSG #c café\r\n", "PING b\r\n"];
+        let input = b"PING a\r\n\r\n\xff\xfe\n:x y\r\nPRIVMSG #c :caf\xe9\r\nPING b\n";
+        let expect = ["PING a\r\n", "ÿþ\r\n", ":x y\r\n", "PRIVMSG #c café\r\n", "PING b\r\n"];
         assert_eq!(lines(input), expect);
     }
 

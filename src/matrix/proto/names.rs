@@ -34,6 +34,11 @@ impl Names {
         format!("@{localpart}:{}", self.server)
     }
 
+    /// Whether a user lives on this homeserver.
+    pub fn is_local(&self, user: &str) -> bool {
+        user.split_once(':').is_some_and(|(_, server)| server == self.server)
+    }
+
     /// The localpart of one of our ghosts.
     pub fn ghost_localpart<'a>(&self, user: &'a str) -> Option<&'a str> {
         let (localpart, server) = user.strip_prefix('@')?.split_once(':')?;

@@ -361,7 +361,7 @@ impl World {
                 let session = self.session_of[at];
                 self.sessions[session].push(delivery.news.event);
             }
-            Output::Deliver { delivery, .. } => self.hand_to_connector(at, delivery),
+            Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
             Output::DeliverStored { id, link, uncertain, position, .. } => {
                 let machine = &self.machines[at];
                 let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
