@@ -33,13 +33,35 @@ impl<T: Clone> Journal<T> {
             entries.pop_front();
         }
         entries.push_back(entry);
-        drop(entries);
+        // While the list is locked, so that count and list agree for whoever holds the lock.
         self.written.send_modify(|count| *count += 1);
     }
 
     /// Everything so far, oldest first.
     pub fn all(&self) -> Vec<T> {
         self.lock().iter().cloned().collect()
+    }
+
+    /// How many entries were ever written.
+    pub fn count(&self) -> u64 {
+        *self.written.borrow()
+    }
+
+    /// Waits for entries after the first `seen` ones. Returns the new count and those entries
+    /// (without any that were dropped meanwhile).
+    pub async fn after(&self, seen: u64) -> (u64, Vec<T>) {
+        let mut written = self.written.subscribe();
+        let count = match written.wait_for(|count| *count > seen).await {
+            Ok(count) => *count,
+            // The sender lives as long as `self`, so this cannot fail while we wait.
+            Err(_) => std::future::pending().await,
+        };
+        let entries = self.lock();
+        let new = usize::try_from(count - seen).unwrap_or(usize::MAX).min(entries.len());
+        // One may have been written since the count was read; it comes with the next call.
+        let since = usize::try_from(self.count().saturating_sub(count)).unwrap_or(0);
+        let end = entries.len().saturating_sub(since);
+        (count, entries.range(end.saturating_sub(new)..end).cloned().collect())
     }
 
     /// The first entry that fits, past or to come.
@@ -91,5 +113,7 @@ mod tests {
         let never = writer.wait_for("three", Duration::from_millis(1), |n| *n == 3).await;
         assert_eq!(never.unwrap_err().to_string(), "waited 0 s in vain for three");
         assert_eq!(writer.all(), [1, 2]);
+        assert_eq!(writer.after(0).await, (2, vec![1, 2]));
+        assert_eq!(writer.after(1).await, (2, vec![2]));
     }
 }

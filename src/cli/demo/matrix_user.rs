@@ -174,6 +174,11 @@ impl MatrixUser {
         self.heard.all()
     }
 
+    /// The same, to wait on for more.
+    pub fn journal(&self) -> Journal<Heard> {
+        self.heard.clone()
+    }
+
     /// A room that the user is in. One just joined becomes known with the next sync.
     async fn room(&self, id: &str) -> Result<Room, String> {
         let id: OwnedRoomId = id.try_into().map_err(|e| format!("{id}: {e}"))?;

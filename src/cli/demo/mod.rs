@@ -26,6 +26,7 @@ use std::sync::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 
 use nodes::CHANNEL;
+use people::Seat;
 use screen::Screen;
 use stage::{GUEST, Places, Stage, first, room_alias};
 use trouble::Trouble;
@@ -82,7 +83,7 @@ async fn show(once: bool, places: &Places, stage: &mut Stage, screen: &mut Scree
         return Ok(());
     }
     invite(stage, places, screen)?;
-    watch(stage).await
+    watch(stage, screen).await
 }
 
 /// How to join in.
@@ -106,16 +107,31 @@ fn invite(stage: &Stage, places: &Places, screen: &mut Screen) -> Result<(), Tro
         screen.line(&format!("  IRC network  irssi -c {ip} -p {port} -n you   then /join {CHANNEL}"));
     }
     screen.line(&format!("  Logs         {}", places.run.display()));
-    screen.line("  Ctrl-C stops everything.");
+    screen.line("  What is said shows here. Ctrl-C stops everything.");
     Ok(())
 }
 
-/// Stays up as long as the nodes do.
-async fn watch(stage: &mut Stage) -> Result<(), Trouble> {
-    let (Some(a), Some(b)) = (&mut stage.node_a, &mut stage.node_b) else { return Ok(()) };
-    let fault = tokio::select! {
-        fault = a.failed() => fault,
-        fault = b.failed() => fault,
+/// Stays up as long as the nodes do, and shows what is said.
+async fn watch(stage: &mut Stage, screen: &mut Screen) -> Result<(), Trouble> {
+    let journal = stage.people.iter().find_map(|person| match &person.seat {
+        Seat::Matrix { user, .. } => Some(user.journal()),
+        _ => None,
+    });
+    let (Some(journal), Some(a), Some(b)) = (journal, &mut stage.node_a, &mut stage.node_b) else {
+        return Ok(());
+    };
+    let mut seen = journal.count();
+    let fault = loop {
+        tokio::select! {
+            fault = a.failed() => break fault,
+            fault = b.failed() => break fault,
+            (count, heard) = journal.after(seen) => {
+                seen = count;
+                for heard in heard {
+                    screen.says(&heard.name, &heard.body);
+                }
+            }
+        }
     };
     Err(Trouble::failed("running a node", fault))
 }
