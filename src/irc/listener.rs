@@ -1,1 +1,0 @@
-//! Serves IRC clients.
