@@ -131,7 +131,7 @@ fn config(port: u16) -> String {
 [Limits]
 \tMaxConnections = 0
 \tMaxConnectionsIP = 0
-\tMaxJoins = 0
+\tMaxJoins = 1000
 \tMaxNickLength = 30
 \tMaxPenaltyTime = 0
 \tPingTimeout = 120
