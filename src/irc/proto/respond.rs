@@ -26,7 +26,7 @@ pub fn refusal(wanted: &Wanted, refusal: &Refusal) -> (u16, String) {
         Refusal::NotAMember if *wanted == Wanted::Say => 404,
         Refusal::NotAMember => 442,
         Refusal::NotPermitted(_) if *wanted == Wanted::Say => 404,
-        Refusal::AmbiguousChannel(_) | Refusal::ChannelExists(_) => 403,
+        Refusal::ChannelExists(_) => 403,
         Refusal::Malformed(_) if *wanted == Wanted::Nick => 432,
         Refusal::Malformed(_) if *wanted == Wanted::Join => 403,
         other => match other.kind() {

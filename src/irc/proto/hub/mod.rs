@@ -348,7 +348,7 @@ impl Hub {
         self.requests
             .insert(tag, Request { client, account, wanted, target, label: None, at, accepted: false });
         self.submitted.push(tag);
-        self.effects.push(Effect::Submit(Submission { actor, intent, join_first: false, tag }));
+        self.effects.push(Effect::Submit(Submission { actor, intent, via: None, join_first: false, tag }));
     }
 
     fn emit(&mut self, client: ClientId, line: Line) {
