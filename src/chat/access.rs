@@ -1,12 +1,91 @@
 //! `channel_access`: a user's live membership of a channel, held by one lane.
+//!
+//! | resource | its logic allows |
+//! |---|---|
+//! | minted | when the action founds the channel and the role is `Founder`, or by joining an open channel as `Member` |
+//! | consumed | by the lane's own device, and renewed unchanged in the same action, or released by leaving |
+//!
+//! Every action of the chat holds exactly one access that changes hands so: it says who acts.
 
 use serde::{Deserialize, Serialize};
 
-/// What a member may be. Founders made the channel; rank 0.
+use super::facts::{self, Acting, Passage};
+use crate::base::{ChannelId, Digest, Identity};
+use crate::machine::{LogicError, LogicInstance, ResourceLogic};
+
+/// What a member may be. Founders made the channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Role {
     Founder,
     Admin,
     Moderator,
     Member,
+}
+
+impl Role {
+    /// The floor of the role's rank: the lower, the more it counts in conflicts.
+    pub fn rank(self) -> u32 {
+        match self {
+            Self::Founder => 0,
+            Self::Admin => 1,
+            Self::Moderator => 100,
+            Self::Member => 1000,
+        }
+    }
+
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Founder => "founder",
+            Self::Admin => "admin",
+            Self::Moderator => "moderator",
+            Self::Member => "member",
+        }
+    }
+}
+
+/// What an access is interchangeable with: nothing but another access of the same user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Label {
+    pub channel: ChannelId,
+    pub identity: Identity,
+}
+
+/// What it carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Value {
+    pub role: Role,
+    pub device: Identity,
+}
+
+/// The logic of `channel_access`.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessLogic;
+
+impl AccessLogic {
+    pub const NAME: &'static str = "channel_access";
+}
+
+impl ResourceLogic for AccessLogic {
+    fn logic_ref(&self) -> Digest {
+        facts::logic_refs().access
+    }
+
+    fn verify(&self, instance: &LogicInstance<'_>) -> Result<(), LogicError> {
+        let (label, value): (Label, Value) = facts::read(instance)?;
+        let acting = Acting::of(instance)?;
+        if acting.label != label || acting.value != value {
+            return Err(LogicError::invalid("an action changes one access only"));
+        }
+        match acting.passage {
+            Passage::Minted if value.role == Role::Founder => {
+                facts::minted_beside(instance, facts::logic_refs().channel)
+                    .ok_or(LogicError::denied("found a channel to be its founder"))
+            }
+            Passage::Minted if value.role == Role::Member => Ok(()),
+            Passage::Minted => Err(LogicError::denied("be granted that role")),
+            Passage::Renewed | Passage::Released if acting.authority.device == value.device => Ok(()),
+            Passage::Renewed | Passage::Released => Err(LogicError::denied("act with another's access")),
+        }
+    }
 }

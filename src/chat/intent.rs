@@ -13,6 +13,9 @@ use crate::base::ChannelId;
 pub struct Submission {
     pub actor: Actor,
     pub intent: Intent,
+    /// The link the actor comes through, if a bridge speaks for them: nothing they do is carried
+    /// back over it.
+    pub via: Option<Link>,
     /// Make the actor a member first where needed: for bridges, where the other side already
     /// decided who is in.
     pub join_first: bool,

@@ -1,8 +1,16 @@
 //! `message`: what somebody said in a channel.
+//!
+//! | resource | its logic allows |
+//! |---|---|
+//! | minted | beside the sender's renewed access and renewed permissions with `send_message` |
+//! | consumed | never |
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{EventId, Timestamp, limits};
+use super::facts::{self, Acting, Passage};
+use super::permissions;
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
+use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
 /// How a message is meant, in the terms both Matrix and IRC know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,5 +66,54 @@ impl Content {
     pub fn is_well_formed(&self) -> bool {
         let within = |text: &str| text.len() <= limits::BODY_BYTES;
         !self.body.trim().is_empty() && within(&self.body) && self.formatted.as_deref().is_none_or(within)
+    }
+}
+
+/// Messages of one channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Label {
+    pub channel: ChannelId,
+}
+
+/// What a message resource carries; its body is named by hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Value {
+    pub sender: Identity,
+    pub content: Digest,
+    pub timestamp: Timestamp,
+}
+
+/// The logic of `message`.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLogic;
+
+impl MessageLogic {
+    pub const NAME: &'static str = "message";
+}
+
+impl ResourceLogic for MessageLogic {
+    fn logic_ref(&self) -> Digest {
+        facts::logic_refs().message
+    }
+
+    fn verify(&self, instance: &LogicInstance<'_>) -> Result<(), LogicError> {
+        let (label, value): (Label, Value) = facts::read(instance)?;
+        let acting = Acting::of(instance)?;
+        if acting.label.channel != label.channel {
+            return Err(LogicError::denied("act in another channel"));
+        }
+        if acting.label.identity != value.sender {
+            return Err(LogicError::denied("speak for another"));
+        }
+        if acting.authority.timestamp != value.timestamp {
+            return Err(LogicError::invalid("a message has its event's time"));
+        }
+        if facts::passage(instance, self.logic_ref())? != Passage::Minted {
+            return Err(LogicError::invalid("a message is not consumed"));
+        }
+        if acting.passage != Passage::Renewed {
+            return Err(LogicError::denied("speak without being a member"));
+        }
+        permissions::require(instance, |permissions| permissions.send_message, "send_message")
     }
 }

@@ -2,7 +2,10 @@
 //! the intents people express, and read-only projections. It does no IO and reads no clock.
 
 pub mod access;
+pub mod act;
+pub mod build;
 pub mod channel;
+pub mod facts;
 pub mod intent;
 pub mod message;
 pub mod name;

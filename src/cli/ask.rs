@@ -33,7 +33,7 @@ pub async fn run(command: &Ask, loaded: &LoadedConfig, output: &mut Output) -> R
         }
         Ask::Links => {
             let links = links(channels(&mut node).await?);
-            output.report(&links, links_lines)?;
+            output.report(&links, |links| links_lines(links))?;
         }
         Ask::Channels => {
             let channels = channels(&mut node).await?;
@@ -226,7 +226,7 @@ fn links(channels: Vec<ChannelSummary>) -> Vec<LinkReport> {
     channels.into_iter().flat_map(links).collect()
 }
 
-fn links_lines(links: &Vec<LinkReport>) -> Vec<String> {
+fn links_lines(links: &[LinkReport]) -> Vec<String> {
     let row = |link: &LinkReport| vec![link.channel.clone(), link.place.to_string()];
     let lines = columns(&links.iter().map(row).collect::<Vec<_>>());
     or_none(lines, "no links: add one with `multichat link add`")

@@ -62,7 +62,7 @@ fn dispatch(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
 
 fn run_node(config: Option<&Path>) -> Result<(), Failure> {
     let LoadedConfig { config, dir, .. } = load(config)?;
-    runtime::init_logging(&config.log)?;
+    runtime::init_logging(&config.log);
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     tokio.block_on(runtime::run(config, dir))?;
     Ok(())

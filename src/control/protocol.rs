@@ -170,7 +170,7 @@ impl Request {
             Self::Unlink { place } => (None, Intent::Unlink { link: place.into() }),
             Self::Status | Self::Channels | Self::Channel { .. } | Self::History { .. } => return Ok(None),
         };
-        Ok(Some(Submission { actor: actor(user), intent, join_first: false, tag: 0 }))
+        Ok(Some(Submission { actor: actor(user), intent, via: None, join_first: false, tag: 0 }))
     }
 }
 

@@ -230,7 +230,7 @@ fn advice(refusal: &Refusal, channel: Option<&str>) -> String {
         Refusal::NoSuchLink => ": see `multichat links`".into(),
         Refusal::NotPermitted(_) => ": ask a founder or admin of the channel".into(),
         Refusal::Stopping => ": try again once it runs".into(),
-        Refusal::AmbiguousChannel(_) | Refusal::Malformed(_) | Refusal::Full(_) => String::new(),
+        Refusal::Malformed(_) | Refusal::Full(_) => String::new(),
     }
 }
 

@@ -1,1 +1,36 @@
-//! The Anoma resource machine. It never knows what a chat is.
+//! The Anoma resource machine: resources, actions, compliance, delta, logics and proving, after
+//! `PROTOCOL.md` section 1. Commitments, nullifiers, nonces and tags are those of arm-risc0, byte
+//! for byte, so that a resource can move to its shielded backend unchanged.
+//!
+//! The way through it: [`ActionBuilder`] puts resources together and derives what has to be
+//! derived; [`verify_action`] checks one balanced action by reference; a [`Transaction`] is
+//! several actions that balance together, under a [`ProvingSystem`].
+//!
+//! The machine checks an action in itself. That a consumed resource exists and was not consumed
+//! before is known only to whoever holds the state: [`CheckedAction::opened`] and
+//! [`CheckedAction::nullifiers`] are what to look up there.
+//!
+//! It never knows what a chat is, keeps no state, reads no clock and makes no randomness.
+
+pub mod action;
+pub mod compliance;
+pub mod delta;
+pub mod error;
+pub mod logic;
+pub mod nullifier;
+pub mod proving;
+pub mod resource;
+pub mod transaction;
+
+#[cfg(test)]
+mod properties;
+
+pub use action::{Action, ActionBuilder, AppData, Consumed, Created, DeletionCriterion, ExpirableBlob};
+pub use compliance::{CheckedAction, Member};
+pub use delta::Delta;
+pub use error::MachineError;
+pub use logic::{LogicError, LogicInstance, Logics, ResourceLogic, logic_ref};
+pub use nullifier::{NullifierKey, NullifierKeyCommitment};
+pub use proving::{Proof, ProvingSystem, Rebuilt, Transparent, Verified, verify_action};
+pub use resource::{Resource, ResourceKind};
+pub use transaction::Transaction;

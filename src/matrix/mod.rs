@@ -1,1 +1,217 @@
-//! The Matrix door: an application service.
+//! The Matrix door: an application service of one homeserver. `proto` is sans-IO, `appservice` is
+//! HTTP in, `homeserver` is HTTP out. It never acknowledges what the node has not made durable,
+//! and never keeps what the node or the homeserver keeps already.
+
+mod appservice;
+mod bot;
+mod bridge;
+mod courier;
+mod greeting;
+pub mod homeserver;
+mod intake;
+pub mod ping;
+pub mod proto;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::config::MatrixConfig;
+use crate::base::{Kind, limits};
+use crate::chat::message::Link;
+use crate::chat::view::What;
+use crate::port::{Capabilities, Connector, Delivery, Door, Fault, Outcome, Port};
+use appservice::Appservice;
+use bridge::Bridge;
+pub use bridge::Counts;
+use courier::{Courier, State};
+use homeserver::Homeserver;
+pub use ping::{PingFailure, ping};
+use proto::names::Names;
+use proto::portals::Carried;
+use proto::registration::Registration;
+
+/// Rooms that speak to the homeserver at once.
+const ROOMS_AT_ONCE: usize = 32;
+/// Deliveries that wait for one room: a window that was retried may still be on its way when the
+/// same comes again.
+const ROOM_QUEUE: usize = 2 * limits::DELIVERY_WINDOW;
+/// How long requests under way may still take when the node stops.
+const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// The Matrix door, listening but not yet open.
+pub struct Matrix {
+    listener: TcpListener,
+    address: SocketAddr,
+    hs: Homeserver,
+    names: Names,
+    admins: Vec<String>,
+    registration: Registration,
+    links: Vec<(String, String)>,
+    counts: Arc<Counts>,
+}
+
+impl Matrix {
+    /// Listens for the homeserver.
+    ///
+    /// # Errors
+    /// A [`Fault`] in one line with what to do: the port is taken, the homeserver's address is
+    /// none, or the registration is for another server.
+    pub async fn bind(config: &MatrixConfig, registration: Registration) -> Result<Self, Fault> {
+        registration
+            .check(&config.server_name)
+            .map_err(|error| Fault::new(error.kind(), format!("{}: {error}", config.registration)))?;
+        let hs = Homeserver::new(&config.homeserver, &registration.as_token)?;
+        let listen = &config.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => Fault::new(
+                Kind::Permanent,
+                format!(
+                    "matrix.listen {listen} is taken: stop what listens there (another multichat?), \
+                     or choose another port there and in registration.yaml's url"
+                ),
+            ),
+            _ => {
+                Fault::new(Kind::Permanent, format!("matrix.listen {listen} cannot be listened on: {error}"))
+            }
+        })?;
+        let address =
+            listener.local_addr().map_err(|error| Fault::new(Kind::Permanent, error.to_string()))?;
+        let names = Names::new(config.server_name.clone(), &registration.sender_localpart);
+        let admins = config.admins.clone();
+        Ok(Self {
+            listener,
+            address,
+            hs,
+            names,
+            admins,
+            registration,
+            links: Vec::new(),
+            counts: Arc::default(),
+        })
+    }
+
+    /// Also carries these from the start: channel and room (an alias or an id).
+    pub fn with_links(self, links: Vec<(String, String)>) -> Self {
+        Self { links, ..self }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What was refused and ignored, kept up to date.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    async fn open(self, port: Port) -> Result<(), Fault> {
+        let Port { channels, notes, deliveries, handle, cancel } = port;
+        let bridge = Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
+        let bridge = Arc::new(bridge);
+        let app = Appservice::new(bridge.clone(), &self.registration.hs_token).router();
+        let (tell_ready, ready) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(self.listener, app, cancel.clone()));
+        let greeting = greeting::greet(bridge.clone(), self.registration, self.links, tell_ready);
+        tasks.spawn(until(cancel.clone(), greeting));
+        tasks.spawn(dispatch(bridge, deliveries, ready, cancel.clone()));
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|error| Fault::new(Kind::Bug, format!("the Matrix door broke: {error}")))??;
+        }
+        Ok(())
+    }
+}
+
+impl Connector for Matrix {
+    fn door(&self) -> Door {
+        Door::Matrix
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { formatted: true, multiline: true, replies: false, max_line: None }
+    }
+
+    fn run(self: Box<Self>, port: Port) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(self.open(port))
+    }
+}
+
+async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) -> Result<(), Fault> {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = work => {}
+    }
+    Ok(())
+}
+
+async fn serve(listener: TcpListener, app: axum::Router, cancel: CancellationToken) -> Result<(), Fault> {
+    let serving = axum::serve(listener, app).with_graceful_shutdown(cancel.clone().cancelled_owned());
+    tokio::select! {
+        ended = async { serving.await } => {
+            ended.map_err(|error| Fault::new(Kind::Permanent, format!("the homeserver cannot be listened to: {error}")))
+        }
+        () = async { cancel.cancelled().await; tokio::time::sleep(LAST_CALL).await } => Ok(()),
+    }
+}
+
+/// Hands each delivery to its room's courier.
+async fn dispatch(
+    bridge: Arc<Bridge>,
+    mut deliveries: mpsc::Receiver<Delivery>,
+    ready: watch::Receiver<bool>,
+    cancel: CancellationToken,
+) -> Result<(), Fault> {
+    let permits = Arc::new(Semaphore::new(ROOMS_AT_ONCE));
+    let mut couriers = JoinSet::new();
+    let mut queues: BTreeMap<String, mpsc::Sender<Delivery>> = BTreeMap::new();
+    loop {
+        let delivery = tokio::select! {
+            () = cancel.cancelled() => break,
+            delivery = deliveries.recv() => delivery,
+        };
+        let Some(delivery) = delivery else { break };
+        note_links(&bridge, &delivery);
+        let Some(Link::Matrix { room }) = &delivery.link else {
+            if delivery.id != 0 {
+                let reason = "not a room of Matrix".to_owned();
+                let _ = bridge.handle.report(delivery.id, Outcome::Failed { reason }).await;
+            }
+            continue;
+        };
+        let queue = queues.entry(room.clone()).or_insert_with(|| {
+            let (sender, queue) = mpsc::channel(ROOM_QUEUE);
+            let (bridge, room, permits) = (bridge.clone(), room.clone(), permits.clone());
+            let (ready, cancel, state) = (ready.clone(), cancel.clone(), State::default());
+            couriers.spawn(Courier { bridge, room, queue, permits, ready, cancel, state }.run());
+            sender
+        });
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            _ = queue.send(delivery) => {}
+        }
+    }
+    drop(queues);
+    while couriers.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Follows links that were made or removed elsewhere, such as on the command line.
+fn note_links(bridge: &Bridge, delivery: &Delivery) {
+    let news = &delivery.news;
+    match &news.what {
+        What::Linked(Link::Matrix { room }) => {
+            bridge.linked(room, Carried { channel: news.channel, name: news.channel_name.clone() });
+        }
+        What::Unlinked(Link::Matrix { room }) => bridge.unlinked(room),
+        _ => {}
+    }
+}

@@ -6,6 +6,7 @@ use super::Door;
 use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::message::Link;
 use crate::chat::profile::Profile;
+use crate::replica::{Event, Parcel};
 
 /// Writes that belong together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -80,6 +81,14 @@ pub struct StoredEvent {
     pub payload: Option<Vec<u8>>,
     /// Whether doors show it: messages, joins, leaves, topics, profiles.
     pub visible: bool,
+}
+
+impl StoredEvent {
+    /// As it goes to other nodes; `None` if the bytes are damaged.
+    pub fn parcel(&self) -> Option<Parcel> {
+        let event = Event::decode_trusted(&self.signed).ok()?;
+        Some(Parcel { event, payload: self.payload.clone() })
+    }
 }
 
 /// A row of the outbox, as read back at start.

@@ -87,8 +87,6 @@ pub struct Receipt {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     NoSuchChannel(String),
-    /// Two or more channels have that name; these are their full names.
-    AmbiguousChannel(Vec<String>),
     ChannelExists(String),
     NotAMember,
     /// The permission that is missing.
@@ -108,11 +106,26 @@ impl Refusal {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NoSuchChannel(_) | Self::NoSuchLink => Kind::NotFound,
-            Self::AmbiguousChannel(_) | Self::ChannelExists(_) | Self::Malformed(_) | Self::LinkTaken(_) => {
-                Kind::Invalid
-            }
+            Self::ChannelExists(_) | Self::Malformed(_) | Self::LinkTaken(_) => Kind::Invalid,
             Self::NotAMember | Self::NotPermitted(_) => Kind::Denied,
             Self::Full(_) | Self::Stopping => Kind::Retry,
+        }
+    }
+}
+
+impl Refusal {
+    /// A short name for counting.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSuchChannel(_) => "no_such_channel",
+            Self::ChannelExists(_) => "channel_exists",
+            Self::NotAMember => "not_a_member",
+            Self::NotPermitted(_) => "not_permitted",
+            Self::Malformed(_) => "malformed",
+            Self::LinkTaken(_) => "link_taken",
+            Self::NoSuchLink => "no_such_link",
+            Self::Full(_) => "full",
+            Self::Stopping => "stopping",
         }
     }
 }
@@ -121,9 +134,6 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchChannel(name) => write!(f, "no channel {name} is known here"),
-            Self::AmbiguousChannel(names) => {
-                write!(f, "several channels have that name: {}", names.join(", "))
-            }
             Self::ChannelExists(name) => write!(f, "{name} exists already"),
             Self::NotAMember => f.write_str("not a member of the channel"),
             Self::NotPermitted(permission) => write!(f, "not permitted: {permission}"),

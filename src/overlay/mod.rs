@@ -1,9 +1,14 @@
 //! PODS overlays: domains, their topologies, and where a packet goes. All sans-IO. It moves opaque
 //! bytes and never knows what an event means; it imports `base` alone.
 
+pub mod domain;
+pub mod gossip;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::NodeId;
+
+pub use domain::Domain;
 
 /// Where a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use crate::base::{ChannelId, EventId, Kind, NodeId};
 use crate::chat::intent::Submission;
 use crate::chat::view::{ChannelView, News};
 pub use crate::node::{Delivery, Door, Outcome, Receipt, Refusal};
+use crate::replica::Packet;
 
 /// A connector: one door of the node.
 pub trait Connector: Send {
@@ -94,7 +95,7 @@ impl std::error::Error for Stopped {}
 pub enum Command {
     /// A wish; answered once it is durable, or refused.
     Submit {
-        submission: Submission,
+        submission: Box<Submission>,
         reply: oneshot::Sender<Result<Receipt, Refusal>>,
     },
     /// How a delivery went.
@@ -130,10 +131,29 @@ pub enum Command {
         from: NodeId,
         bytes: Vec<u8>,
     },
+    /// From the verifier: what `Bytes` said, and how many of its events were dropped as malformed.
+    Packet {
+        from: NodeId,
+        packet: Packet,
+        dropped: u64,
+    },
+    /// From the runtime: a connector is ready.
+    OpenDoor {
+        door: Door,
+        deliveries: mpsc::Sender<Delivery>,
+        reply: oneshot::Sender<Opening>,
+    },
     /// Commit what is under way and end the loop.
     Stop {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What a connector is given to start from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Opening {
+    pub channels: Vec<ChannelView>,
+    pub notes: Vec<(String, Vec<u8>)>,
 }
 
 /// Which part of a channel's history.
@@ -181,7 +201,7 @@ impl Handle {
     /// # Errors
     /// The node's [`Refusal`]; one of kind `Retry` if the node is stopping.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
-        match self.ask(|reply| Command::Submit { submission, reply }).await {
+        match self.ask(|reply| Command::Submit { submission: Box::new(submission), reply }).await {
             Ok(result) => result,
             Err(Stopped) => Err(Refusal::Stopping),
         }
@@ -197,6 +217,7 @@ impl Handle {
         submission: Submission,
     ) -> Result<oneshot::Receiver<Result<Receipt, Refusal>>, Stopped> {
         let (reply, answer) = oneshot::channel();
+        let submission = Box::new(submission);
         self.node.send(Command::Submit { submission, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
     }

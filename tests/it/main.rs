@@ -1,4 +1,10 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
 
 mod cli;
+mod matrix;
+mod net;
+mod oracle;
+mod peers;
+mod sim;
+mod store;
 mod tidy;

@@ -1,0 +1,61 @@
+//! Acts: what the events of a channel do. An intent is a wish that may be refused; an act is what
+//! was signed.
+
+use serde::{Deserialize, Serialize};
+
+use super::message::Link;
+use super::name::ChannelName;
+use super::profile::{Certificate, Profile};
+use crate::base::limits;
+
+/// What an event does. The transaction it stands for is built from it (see `chat::build`).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Act {
+    /// Founds a channel, and opens the founder's lane in it.
+    CreateChannel { name: ChannelName, topic: String, founder: Joining },
+    /// Opens a lane of a new member.
+    JoinChannel(Joining),
+    /// Ends the lane.
+    LeaveChannel { reason: String },
+    /// Says what is in the payload, a `message::Content`.
+    SendMessage,
+    /// Gives the channel a new topic.
+    UpdateChannel { topic: String },
+    /// Gives the member a new profile in this channel.
+    UpdateProfile { profile: Profile },
+}
+
+/// Who opens a lane.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Joining {
+    /// The identity's word that the lane's device is its own.
+    pub certificate: Certificate,
+    pub profile: Profile,
+    /// The bridge link the member comes through, if any: nothing they do is carried back over it.
+    pub via: Option<Link>,
+}
+
+impl Act {
+    /// The lane opening in it, if it opens one.
+    pub fn joining(&self) -> Option<&Joining> {
+        match self {
+            Self::CreateChannel { founder, .. } => Some(founder),
+            Self::JoinChannel(joining) => Some(joining),
+            _ => None,
+        }
+    }
+
+    /// Whether texts and names are within bounds.
+    pub fn is_well_formed(&self) -> bool {
+        let topic_fits = |topic: &str| topic.len() <= limits::TOPIC_BYTES;
+        match self {
+            Self::CreateChannel { topic, founder, .. } => {
+                topic_fits(topic) && founder.profile.is_well_formed()
+            }
+            Self::JoinChannel(joining) => joining.profile.is_well_formed(),
+            Self::LeaveChannel { reason: text } | Self::UpdateChannel { topic: text } => topic_fits(text),
+            Self::SendMessage => true,
+            Self::UpdateProfile { profile } => profile.is_well_formed(),
+        }
+    }
+}

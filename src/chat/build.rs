@@ -1,0 +1,255 @@
+//! From an act to the action it stands for, and from the action to what the lane holds next.
+//!
+//! An event carries the act alone. Everything else of its transaction is a function of the act, of
+//! the event's own id and of what its lane held, so whoever verifies the event builds the action
+//! anew and runs the logics over it: the witness need not travel.
+
+use super::access::{self, Role};
+use super::act::Act;
+use super::facts::{self, Authority};
+use super::permissions::Permissions;
+use super::profile::Profile;
+use super::{channel, message};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, codec};
+use crate::machine::{
+    Action, ActionBuilder, AppData, ExpirableBlob, MachineError, NullifierKey, Resource, verify_action,
+};
+
+/// What a live lane holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holdings {
+    access: Resource,
+    permissions: Resource,
+    profile: Resource,
+    /// The hash of the profile that `profile` commits to.
+    profile_value: Digest,
+}
+
+/// Where and by whom an act is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    pub event: EventId,
+    pub channel: ChannelId,
+    pub identity: Identity,
+    pub device: Identity,
+    pub role: Role,
+    pub timestamp: Timestamp,
+    /// The hash of the event's payload.
+    pub payload: Option<Digest>,
+}
+
+/// Builds the action of an act and verifies it. Returns what the lane holds next: nothing after
+/// leaving.
+///
+/// # Errors
+/// The rule of the machine or of a logic that it breaks.
+pub fn verify(
+    act: &Act,
+    setting: &Setting,
+    held: Option<&Holdings>,
+) -> Result<Option<Holdings>, MachineError> {
+    let (action, profile_value) = action(act, setting, held)?;
+    verify_action(facts::logics(), &action)?;
+    if matches!(act, Act::LeaveChannel { .. }) {
+        return Ok(None);
+    }
+    let created = |logic: Digest, held: Option<Resource>| {
+        let found = action.created.iter().map(|created| created.resource);
+        found.into_iter().find(|resource| resource.logic_ref == logic).or(held)
+    };
+    let refs = facts::logic_refs();
+    let access = created(refs.access, None);
+    let permissions = created(refs.permissions, None);
+    let profile = created(refs.profile, held.map(|held| held.profile));
+    Ok(match (access, permissions, profile) {
+        (Some(access), Some(permissions), Some(profile)) => {
+            Some(Holdings { access, permissions, profile, profile_value })
+        }
+        _ => None,
+    })
+}
+
+/// The action of an act, and the hash of the profile that counts after it.
+///
+/// # Errors
+/// [`MachineError`] if what the lane held cannot be consumed.
+pub fn action(
+    act: &Act,
+    setting: &Setting,
+    held: Option<&Holdings>,
+) -> Result<(Action, Digest), MachineError> {
+    let mut draft = Draft::new(setting);
+    let held_profile = held.map(|held| held.profile_value).unwrap_or_default();
+    let profile_value = match act {
+        Act::CreateChannel { founder: joining, .. } | Act::JoinChannel(joining) => {
+            profile_hash(&joining.profile)
+        }
+        Act::UpdateProfile { profile } => profile_hash(profile),
+        _ => held_profile,
+    };
+    let leaves = matches!(act, Act::LeaveChannel { .. });
+    draft.access(held.map(|held| held.access), leaves)?;
+    draft.permissions(held.map(|held| held.permissions), leaves)?;
+    match act {
+        Act::CreateChannel { name, topic, .. } => {
+            draft.profile(None, held_profile, profile_value, leaves)?;
+            draft.channel(channel::Value { name: Some(name.clone()), topic: topic.clone() })?;
+        }
+        Act::JoinChannel(_) => draft.profile(None, held_profile, profile_value, leaves)?,
+        Act::LeaveChannel { .. } | Act::UpdateProfile { .. } => {
+            draft.profile(held.map(|held| held.profile), held_profile, profile_value, leaves)?;
+        }
+        Act::SendMessage => draft.message()?,
+        Act::UpdateChannel { topic } => draft.channel(channel::Value { name: None, topic: topic.clone() })?,
+    }
+    Ok((draft.builder.build()?, profile_value))
+}
+
+fn profile_hash(profile: &Profile) -> Digest {
+    Digest(*blake3::hash(&codec::encode(profile)).as_bytes())
+}
+
+/// An action on its way.
+struct Draft<'a> {
+    setting: &'a Setting,
+    key: NullifierKey,
+    builder: ActionBuilder,
+    minted: u8,
+}
+
+/// One resource that passes through the action.
+struct Passing {
+    logic: Digest,
+    label: Digest,
+    /// What is consumed; minted from an ephemeral one if there is none.
+    held: Option<Resource>,
+    before: (Digest, AppData),
+    after: (Digest, AppData),
+    /// Whether what comes out is ephemeral.
+    ends: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(setting: &'a Setting) -> Self {
+        // Public on purpose: in the transparent proving system the lane's signature decides who
+        // may consume, not the secrecy of the key.
+        let key = NullifierKey::from_bytes(setting.device.0);
+        Self { setting, key, builder: ActionBuilder::new(), minted: 0 }
+    }
+
+    fn access(&mut self, held: Option<Resource>, ends: bool) -> Result<(), MachineError> {
+        let label = self.user_label();
+        let value = access::Value { role: self.setting.role, device: self.setting.device };
+        let app_data = facts::app_data(&label, &value);
+        let authority = Authority { device: self.setting.device, timestamp: self.setting.timestamp };
+        let before =
+            AppData { external: vec![ExpirableBlob::passing(codec::encode(&authority))], ..app_data.clone() };
+        let value = facts::reference(&value);
+        self.pass(Passing {
+            logic: facts::logic_refs().access,
+            label: facts::reference(&label),
+            held,
+            before: (value, before),
+            after: (value, app_data),
+            ends,
+        })
+    }
+
+    fn permissions(&mut self, held: Option<Resource>, ends: bool) -> Result<(), MachineError> {
+        let value = Permissions::of(self.setting.role);
+        let app_data = facts::app_data(&self.user_label(), &value);
+        let value = facts::reference(&value);
+        self.pass(Passing {
+            logic: facts::logic_refs().permissions,
+            label: facts::reference(&self.user_label()),
+            held,
+            before: (value, app_data.clone()),
+            after: (value, app_data),
+            ends,
+        })
+    }
+
+    fn profile(
+        &mut self,
+        held: Option<Resource>,
+        before: Digest,
+        after: Digest,
+        ends: bool,
+    ) -> Result<(), MachineError> {
+        let label = self.user_label();
+        let before = if held.is_some() { before } else { after };
+        self.pass(Passing {
+            logic: facts::logic_refs().profile,
+            label: facts::reference(&label),
+            held,
+            before: (facts::reference(&before), facts::app_data(&label, &before)),
+            after: (facts::reference(&after), facts::app_data(&label, &after)),
+            ends,
+        })
+    }
+
+    fn message(&mut self) -> Result<(), MachineError> {
+        let label = message::Label { channel: self.setting.channel };
+        let value = message::Value {
+            sender: self.setting.identity,
+            content: self.setting.payload.unwrap_or_default(),
+            timestamp: self.setting.timestamp,
+        };
+        let app_data = facts::app_data(&label, &value);
+        let value = facts::reference(&value);
+        self.pass(Passing {
+            logic: facts::logic_refs().message,
+            label: facts::reference(&label),
+            held: None,
+            before: (value, app_data.clone()),
+            after: (value, app_data),
+            ends: false,
+        })
+    }
+
+    fn channel(&mut self, value: channel::Value) -> Result<(), MachineError> {
+        let label = channel::Label { channel: self.setting.channel };
+        let app_data = facts::app_data(&label, &value);
+        let value = facts::reference(&value);
+        self.pass(Passing {
+            logic: facts::logic_refs().channel,
+            label: facts::reference(&label),
+            held: None,
+            before: (value, app_data.clone()),
+            after: (value, app_data),
+            ends: false,
+        })
+    }
+
+    fn user_label(&self) -> access::Label {
+        access::Label { channel: self.setting.channel, identity: self.setting.identity }
+    }
+
+    fn pass(&mut self, passing: Passing) -> Result<(), MachineError> {
+        let Passing { logic, label, held, before, after, ends } = passing;
+        let resource = |value, is_ephemeral, nonce| Resource {
+            logic_ref: logic,
+            label_ref: label,
+            value_ref: value,
+            quantity: 1,
+            is_ephemeral,
+            nonce,
+            nk_commitment: self.key.commit(),
+            rand_seed: [0; 32],
+        };
+        let consumed = held.unwrap_or_else(|| resource(before.0, true, self.mint_nonce()));
+        let created = resource(after.0, ends, Digest::default());
+        self.minted += u8::from(held.is_none());
+        self.builder.consume(consumed, self.key, before.1)?;
+        self.builder.create(created, after.1);
+        Ok(())
+    }
+
+    /// What makes an ephemeral resource unique: the event that mints it, and a count.
+    fn mint_nonce(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("multichat 2026-11 mint nonce");
+        hasher.update(self.setting.event.as_bytes());
+        hasher.update(&[self.minted]);
+        Digest(*hasher.finalize().as_bytes())
+    }
+}

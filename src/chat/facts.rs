@@ -1,0 +1,187 @@
+//! What every chat logic needs to know of the action it looks at: the facts behind each
+//! resource's label and value, who acts, and whether a resource is minted, renewed or released.
+//!
+//! The facts travel as application data: `resource[0]` holds the canonical label and value, whose
+//! hashes the resource commits to. Who acts ([`Authority`]) is `external[0]` of the access: it comes
+//! from the event that carries the action, whose signature was checked before any logic runs.
+
+use std::sync::OnceLock;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::access::{self, AccessLogic};
+use super::channel::ChannelLogic;
+use super::message::MessageLogic;
+use super::permissions::PermissionsLogic;
+use super::profile::ProfileLogic;
+use crate::base::{Digest, Identity, Timestamp, codec};
+use crate::machine::{AppData, ExpirableBlob, LogicError, LogicInstance, Logics, Member, logic_ref};
+
+/// Bytes of the facts of one resource.
+const FACTS_BYTES: usize = 4096;
+/// The version of every logic here.
+const VERSION: u32 = 1;
+
+/// The references of the chat's logics.
+pub struct LogicRefs {
+    pub access: Digest,
+    pub permissions: Digest,
+    pub profile: Digest,
+    pub message: Digest,
+    pub channel: Digest,
+}
+
+/// The references, computed once.
+pub fn logic_refs() -> &'static LogicRefs {
+    static REFS: OnceLock<LogicRefs> = OnceLock::new();
+    REFS.get_or_init(|| LogicRefs {
+        access: logic_ref(AccessLogic::NAME, VERSION),
+        permissions: logic_ref(PermissionsLogic::NAME, VERSION),
+        profile: logic_ref(ProfileLogic::NAME, VERSION),
+        message: logic_ref(MessageLogic::NAME, VERSION),
+        channel: logic_ref(ChannelLogic::NAME, VERSION),
+    })
+}
+
+/// The chat's logics, made once.
+pub fn logics() -> &'static Logics {
+    static LOGICS: OnceLock<Logics> = OnceLock::new();
+    LOGICS.get_or_init(|| {
+        Logics::new()
+            .with(AccessLogic)
+            .with(PermissionsLogic)
+            .with(ProfileLogic)
+            .with(MessageLogic)
+            .with(ChannelLogic)
+    })
+}
+
+/// Who signed the event that carries the action, and when they say it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Authority {
+    pub device: Identity,
+    pub timestamp: Timestamp,
+}
+
+/// The hash by which a resource commits to a label or a value.
+pub fn reference<T: Serialize>(fact: &T) -> Digest {
+    Digest(*blake3::hash(&codec::encode(fact)).as_bytes())
+}
+
+/// Application data that carries a label and a value.
+pub fn app_data<L: Serialize, V: Serialize>(label: &L, value: &V) -> AppData {
+    AppData { resource: vec![ExpirableBlob::kept(codec::encode(&(label, value)))], ..AppData::default() }
+}
+
+/// The label and value of the resource a logic is asked about, checked against what the resource
+/// commits to.
+///
+/// # Errors
+/// A [`LogicError`] naming what does not fit.
+pub fn read<L, V>(instance: &LogicInstance<'_>) -> Result<(L, V), LogicError>
+where
+    L: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
+    read_of(&Member {
+        tag: instance.tag,
+        is_consumed: instance.is_consumed,
+        resource: instance.resource,
+        app_data: instance.app_data,
+    })
+}
+
+fn read_of<L, V>(member: &Member<'_>) -> Result<(L, V), LogicError>
+where
+    L: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
+    let [blob] = member.app_data.resource.as_slice() else {
+        return Err(LogicError::invalid("a resource carries its facts"));
+    };
+    let (label, value): (L, V) = codec::decode(&blob.blob, FACTS_BYTES)
+        .map_err(|_| LogicError::invalid("the facts are those of the resource's logic"))?;
+    if reference(&label) != member.resource.label_ref || reference(&value) != member.resource.value_ref {
+        return Err(LogicError::invalid("a resource commits to its facts"));
+    }
+    if member.resource.quantity != 1 {
+        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
+    }
+    Ok((label, value))
+}
+
+/// How a resource passes through an action.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Passage {
+    /// Ephemeral in, persistent out: it comes into being.
+    Minted,
+    /// Persistent in, persistent out.
+    Renewed,
+    /// Persistent in, ephemeral out: it ends.
+    Released,
+}
+
+/// How the one resource of a logic passes through the action.
+///
+/// # Errors
+/// If the action does not consume one and create one of them.
+pub fn passage(instance: &LogicInstance<'_>, logic: Digest) -> Result<Passage, LogicError> {
+    let (consumed, created) = pair(instance, logic)?;
+    match (consumed.resource.is_ephemeral, created.resource.is_ephemeral) {
+        (true, false) => Ok(Passage::Minted),
+        (false, false) => Ok(Passage::Renewed),
+        (false, true) => Ok(Passage::Released),
+        (true, true) => Err(LogicError::invalid("something comes of every resource")),
+    }
+}
+
+/// The one consumed and the one created resource of a logic.
+///
+/// # Errors
+/// If there are more or fewer, or if their labels differ.
+pub fn pair<'a>(instance: &LogicInstance<'a>, logic: Digest) -> Result<(Member<'a>, Member<'a>), LogicError> {
+    let mut consumed = instance.consumed_of(logic);
+    let mut created = instance.created_of(logic);
+    match (consumed.next(), consumed.next(), created.next(), created.next()) {
+        (Some(before), None, Some(after), None) if before.resource.label_ref == after.resource.label_ref => {
+            Ok((before, after))
+        }
+        _ => Err(LogicError::invalid("an action takes one resource of a kind and gives one back")),
+    }
+}
+
+/// Whether the action mints a resource of this logic.
+pub fn minted_beside(instance: &LogicInstance<'_>, logic: Digest) -> Option<()> {
+    matches!(passage(instance, logic), Ok(Passage::Minted)).then_some(())
+}
+
+/// Who acts, and how their access passes through the action.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acting {
+    pub label: access::Label,
+    pub value: access::Value,
+    pub authority: Authority,
+    pub passage: Passage,
+}
+
+impl Acting {
+    /// Reads it from the access in the action.
+    ///
+    /// # Errors
+    /// If the action holds no access, or more than one, or one that changes.
+    pub fn of(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
+        let logic = logic_refs().access;
+        let (consumed, created) = pair(instance, logic)?;
+        if consumed.resource.value_ref != created.resource.value_ref {
+            return Err(LogicError::invalid("an access is renewed unchanged"));
+        }
+        let (label, value) = read_of(&consumed)?;
+        let [blob] = consumed.app_data.external.as_slice() else {
+            return Err(LogicError::invalid("an action says who acts"));
+        };
+        let authority = codec::decode(&blob.blob, FACTS_BYTES)
+            .map_err(|_| LogicError::invalid("an action says who acts"))?;
+        Ok(Self { label, value, authority, passage: passage(instance, logic)? })
+    }
+}

@@ -1,0 +1,241 @@
+//! What waits to be said in one channel, and what was said and is not yet known to have arrived.
+//!
+//! The order of deliveries is kept; nothing is reported as delivered before the network has shown
+//! that it took every line of it. It never sends by itself.
+
+use std::collections::VecDeque;
+
+use crate::base::ChannelId;
+use crate::chat::message::Link;
+use crate::node::{Delivery, Outcome};
+
+use super::render::Lines;
+
+/// Deliveries of one channel that are held; the node keeps fewer under way
+/// (`limits::DELIVERY_WINDOW`), and what is more goes back to it.
+const HELD: usize = 256;
+
+/// Where we stand in a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Not connected, or to be joined as soon as there is leave to send.
+    Outside,
+    /// `JOIN` was sent.
+    Joining {
+        since_ms: u64,
+    },
+    Joined {
+        since_ms: u64,
+    },
+    /// The channel would not have us; the next attempt comes at that time.
+    Refused {
+        until_ms: u64,
+        reason: String,
+    },
+}
+
+/// One linked channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub link: Link,
+    pub name: String,
+    pub id: ChannelId,
+    pub place: Place,
+    /// Refusals and kicks in a row.
+    pub refusals: u32,
+    waiting: VecDeque<Delivery>,
+    /// The lines of the first of `waiting` that are still to be said, once it was begun.
+    begun: Option<Lines>,
+    said: VecDeque<Said>,
+    /// After a `Retry` of this delivery, it and all after it come again: later ones that were
+    /// under way already are forgotten until then.
+    expects: Option<u64>,
+}
+
+/// A line that was sent.
+#[derive(Debug)]
+struct Said {
+    delivery: u64,
+    /// Its place among all lines sent on this connection.
+    sequence: u64,
+    /// The last of its delivery.
+    last: bool,
+}
+
+/// A report for the node.
+pub(super) type Report = (u64, Outcome);
+
+impl Channel {
+    pub fn new(link: Link, name: String, id: ChannelId) -> Self {
+        Self {
+            link,
+            name,
+            id,
+            place: Place::Outside,
+            refusals: 0,
+            waiting: VecDeque::new(),
+            begun: None,
+            said: VecDeque::new(),
+            expects: None,
+        }
+    }
+
+    /// Takes a delivery to hold.
+    pub fn push(&mut self, delivery: Delivery) -> Option<Report> {
+        if self.expects.is_some_and(|expected| delivery.id > expected) {
+            return None;
+        }
+        self.expects = None;
+        if self.waiting.len() >= HELD {
+            self.expects = Some(delivery.id);
+            return Some((delivery.id, retry(false, None, "too many messages wait for this channel")));
+        }
+        self.waiting.push_back(delivery);
+        None
+    }
+
+    /// Whether anything waits to be said.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Lines that were sent and are not yet known to have arrived.
+    pub fn unconfirmed(&self) -> usize {
+        self.said.len()
+    }
+
+    /// The next line to send, as (`NOTICE`?, text). `render` makes the lines of a delivery whose
+    /// turn it is. Deliveries without lines are done when their turn comes; their reports are
+    /// pushed to `done`.
+    pub fn next_line(
+        &mut self,
+        sequence: u64,
+        mut render: impl FnMut(&Delivery) -> Result<Lines, String>,
+        done: &mut Vec<Report>,
+    ) -> Option<(bool, String)> {
+        loop {
+            let delivery = self.waiting.front()?;
+            let id = delivery.id;
+            if self.begun.is_none() {
+                match render(delivery) {
+                    Ok(lines) => self.begun = Some(lines),
+                    Err(reason) => {
+                        self.waiting.pop_front();
+                        done.push((id, Outcome::Failed { reason }));
+                        continue;
+                    }
+                }
+            }
+            let lines = self.begun.as_mut()?;
+            let notice = lines.notice;
+            let text = lines.texts.pop_front();
+            let last = lines.texts.is_empty();
+            if last {
+                self.waiting.pop_front();
+                self.begun = None;
+            }
+            match text {
+                Some(text) => {
+                    self.said.push_back(Said { delivery: id, sequence, last });
+                    return Some((notice, text));
+                }
+                None => done.push((id, Outcome::Delivered { external_id: None })),
+            }
+        }
+    }
+
+    /// Every line up to that sequence number arrived.
+    pub fn confirm_up_to(&mut self, sequence: u64, done: &mut Vec<Report>) {
+        while self.said.front().is_some_and(|said| said.sequence <= sequence) {
+            self.confirm_first(None, done);
+        }
+    }
+
+    /// The oldest unconfirmed line arrived, and has this id there.
+    pub fn confirm_first(&mut self, external_id: Option<String>, done: &mut Vec<Report>) {
+        if let Some(said) = self.said.pop_front()
+            && said.last
+        {
+            done.push((said.delivery, Outcome::Delivered { external_id }));
+        }
+    }
+
+    /// The network would not take what was said: it goes back to the node, and with it all that
+    /// waits, to come again in order.
+    pub fn give_back(&mut self, after_ms: Option<u64>, reason: &str) -> Option<Report> {
+        let uncertain = self.said.front().map(|said| said.delivery);
+        let id = uncertain.or_else(|| self.waiting.front().map(|delivery| delivery.id))?;
+        self.said.clear();
+        self.waiting.clear();
+        self.begun = None;
+        self.expects = Some(id);
+        Some((id, retry(uncertain.is_some(), after_ms, reason)))
+    }
+
+    /// The connection is gone. What was said and not confirmed goes back to the node; what was not
+    /// yet said stays here and is said after reconnecting.
+    pub fn connection_lost(&mut self, reason: &str) -> Option<Report> {
+        self.place = Place::Outside;
+        if self.said.is_empty() { None } else { self.give_back(None, reason) }
+    }
+}
+
+fn retry(uncertain: bool, after_ms: Option<u64>, reason: &str) -> Outcome {
+    Outcome::Retry { uncertain, after_ms, reason: reason.to_owned() }
+}
+
+/// Leave to send lines: so many at once, and so many a second.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    rate: Option<(u64, u64)>,
+    /// In thousandths of a line.
+    level: u64,
+    at_ms: u64,
+}
+
+impl Bucket {
+    /// A full bucket; `rate` is (burst, per second), `None` for no limit.
+    pub fn new(rate: Option<(u32, u32)>) -> Self {
+        let rate = rate.map(|(burst, second)| (u64::from(burst.max(1)), u64::from(second.max(1))));
+        Self { rate, level: rate.map_or(0, |(burst, _)| burst * 1000), at_ms: 0 }
+    }
+
+    /// Takes one line out, if there is one.
+    pub fn take(&mut self, now_ms: u64) -> bool {
+        let Some((burst, second)) = self.rate else { return true };
+        let gained = now_ms.saturating_sub(self.at_ms).saturating_mul(second);
+        self.level = self.level.saturating_add(gained).min(burst * 1000);
+        self.at_ms = now_ms.max(self.at_ms);
+        let leave = self.level >= 1000;
+        if leave {
+            self.level -= 1000;
+        }
+        leave
+    }
+
+    /// The line that was taken out was not sent after all.
+    pub fn put_back(&mut self) {
+        self.level += if self.rate.is_some() { 1000 } else { 0 };
+    }
+
+    /// When there will be leave again, after `take` said no.
+    pub fn next_ms(&self) -> u64 {
+        let Some((_, second)) = self.rate else { return self.at_ms };
+        self.at_ms + (1000u64.saturating_sub(self.level)).div_ceil(second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket() {
+        let mut bucket = Bucket::new(Some((2, 4)));
+        let taken: Vec<_> =
+            [1000, 1000, 1000, 1250, 1250, 9000, 9000, 9000].map(|now| bucket.take(now)).into();
+        assert_eq!(taken, [true, true, false, true, false, true, true, false]);
+        assert_eq!(bucket.next_ms(), 9250);
+        assert!((0..100).all(|_| Bucket::new(None).take(0)));
+    }
+}

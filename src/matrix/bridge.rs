@@ -1,0 +1,378 @@
+//! What both directions share: the homeserver, the node, which room carries which channel, which
+//! ghosts exist. It keeps only what can be found again: notes of the node, or a question to the
+//! homeserver.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::homeserver::{CallError, Homeserver};
+use super::proto::ghosts::{self, Ghost};
+use super::proto::names::Names;
+use super::proto::portals::{self, Carried, Portals};
+use crate::base::{Identity, Kind};
+use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use crate::chat::message::Link;
+use crate::chat::view::{ChannelView, Member};
+use crate::port::{Handle, Refusal, Stopped};
+
+/// Matrix users whose display name is kept at hand; beyond it all are asked for anew.
+const PEOPLE: usize = 10_000;
+/// What the keys of notes about encrypted rooms begin with.
+const TOLD: &str = "encrypted/";
+
+/// What happened how often: refused and ignored events by reason.
+#[derive(Default)]
+pub struct Counts(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Counts {
+    /// One more.
+    pub fn add(&self, reason: &'static str) {
+        *hold(&self.0).entry(reason).or_default() += 1;
+    }
+
+    /// All of them, in order of reason.
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        hold(&self.0).iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+
+    /// How often this one.
+    pub fn get(&self, reason: &str) -> u64 {
+        hold(&self.0).get(reason).copied().unwrap_or(0)
+    }
+}
+
+/// Why something that needs both sides was not done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    Homeserver(CallError),
+    Node(Refusal),
+}
+
+impl Trouble {
+    /// What it means for whoever asked.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Homeserver(error) => error.kind(),
+            Self::Node(refusal) => refusal.kind(),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Homeserver(error) => error.fmt(f),
+            Self::Node(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        Self::Homeserver(error)
+    }
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Self::Node(refusal)
+    }
+}
+
+impl From<Stopped> for Trouble {
+    fn from(_: Stopped) -> Self {
+        Self::Node(Refusal::Stopping)
+    }
+}
+
+/// See the module.
+pub(super) struct Bridge {
+    pub hs: Homeserver,
+    pub names: Names,
+    /// Matrix users who may link any room.
+    pub admins: Vec<String>,
+    pub handle: Handle,
+    pub counts: std::sync::Arc<Counts>,
+    /// Told when the bot got into a room: a link that waits may work now.
+    pub entered: Notify,
+    portals: Mutex<Portals>,
+    topics: Mutex<BTreeMap<String, String>>,
+    ghosts: Mutex<BTreeMap<Identity, Ghost>>,
+    localparts: Mutex<BTreeSet<String>>,
+    people: Mutex<BTreeMap<String, Option<String>>>,
+    /// Rooms that were told that encryption is not carried yet.
+    told: Mutex<BTreeSet<String>>,
+    making_ghost: tokio::sync::Mutex<()>,
+    making_portal: tokio::sync::Mutex<()>,
+}
+
+impl Bridge {
+    /// A bridge that knows the node's channels and this door's notes.
+    pub fn new(
+        hs: Homeserver,
+        names: Names,
+        admins: Vec<String>,
+        handle: Handle,
+        counts: std::sync::Arc<Counts>,
+        channels: &[ChannelView],
+        notes: &[(String, Vec<u8>)],
+    ) -> Self {
+        let mut known = BTreeMap::new();
+        for (key, value) in notes.iter().filter(|(key, _)| key.starts_with(ghosts::NOTE)) {
+            match Ghost::from_note(key, value) {
+                Ok((identity, ghost)) => {
+                    known.insert(identity, ghost);
+                }
+                Err(_) => tracing::error!(key, "a note about a ghost cannot be read; it will be made anew"),
+            }
+        }
+        let told = notes.iter().filter_map(|(key, _)| key.strip_prefix(TOLD));
+        let localparts = known.values().map(|ghost| ghost.localpart.clone()).collect();
+        Self {
+            hs,
+            names,
+            admins,
+            handle,
+            counts,
+            entered: Notify::new(),
+            portals: Mutex::new(Portals::of(channels)),
+            topics: Mutex::default(),
+            ghosts: Mutex::new(known),
+            localparts: Mutex::new(localparts),
+            people: Mutex::default(),
+            told: Mutex::new(told.map(str::to_owned).collect()),
+            making_ghost: tokio::sync::Mutex::default(),
+            making_portal: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The channel that a room carries, as far as known here.
+    pub fn carried(&self, room: &str) -> Option<Carried> {
+        hold(&self.portals).channel(room).cloned()
+    }
+
+    /// A room carries a channel from now on.
+    pub fn linked(&self, room: &str, carried: Carried) {
+        hold(&self.portals).link(room, carried);
+    }
+
+    /// A room carries nothing any more.
+    pub fn unlinked(&self, room: &str) {
+        hold(&self.portals).unlink(room);
+        hold(&self.topics).remove(room);
+    }
+
+    /// The node's channels as they are now; what is known of links follows them.
+    pub async fn channels(&self) -> Result<Vec<ChannelView>, Stopped> {
+        let channels = self.handle.channels().await?;
+        *hold(&self.portals) = Portals::of(&channels);
+        Ok(channels)
+    }
+
+    /// Notes a room's topic; false if it was that already.
+    pub fn topic_changed(&self, room: &str, topic: &str) -> bool {
+        hold(&self.topics).insert(room.to_owned(), topic.to_owned()).as_deref() != Some(topic)
+    }
+
+    /// Whether a room has this topic, as far as known here.
+    pub fn has_topic(&self, room: &str, topic: &str) -> bool {
+        hold(&self.topics).get(room).is_some_and(|known| known == topic)
+    }
+
+    /// Whether a ghost of this localpart exists.
+    pub fn is_ghost(&self, localpart: &str) -> bool {
+        hold(&self.localparts).contains(localpart)
+    }
+
+    /// A ghost that exists already, by whom it stands for.
+    pub fn known_ghost(&self, identity: &Identity) -> Option<String> {
+        hold(&self.ghosts).get(identity).map(|ghost| self.names.user(&ghost.localpart))
+    }
+
+    /// The ghost of a member, registered and with the right name: no call at all when nothing
+    /// changed. With `anew`, whatever was remembered is done again: the homeserver lost it.
+    pub async fn ghost(&self, member: &Member, anew: bool) -> Result<String, CallError> {
+        let name = member.profile.name();
+        let known = |ghosts: &Mutex<BTreeMap<Identity, Ghost>>| hold(ghosts).get(&member.identity).cloned();
+        if let Some(ghost) = known(&self.ghosts)
+            && ghost.shown == name
+            && !anew
+        {
+            return Ok(self.names.user(&ghost.localpart));
+        }
+        let _alone = self.making_ghost.lock().await;
+        let mut ghost = match known(&self.ghosts) {
+            Some(ghost) => ghost,
+            None => {
+                let ghost = Ghost::new(&member.identity, &member.profile);
+                self.keep_ghost(&member.identity, &ghost).await?;
+                ghost
+            }
+        };
+        let user = self.names.user(&ghost.localpart);
+        if ghost.shown.is_empty() || anew {
+            self.hs.register(&ghost.localpart).await?;
+        }
+        if ghost.shown != name || anew {
+            if let Err(error) = self.hs.set_display_name(&user, name).await {
+                if error.kind() != Kind::Denied {
+                    return Err(error);
+                }
+                // Remembered here, but not there: the homeserver began anew.
+                self.hs.register(&ghost.localpart).await?;
+                self.hs.set_display_name(&user, name).await?;
+            }
+            ghost.shown = name.to_owned();
+            self.keep_ghost(&member.identity, &ghost).await?;
+        }
+        Ok(user)
+    }
+
+    async fn keep_ghost(&self, identity: &Identity, ghost: &Ghost) -> Result<(), CallError> {
+        let kept = self.handle.remember(ghosts::note_key(identity), ghost.to_note()).await;
+        kept.map_err(|stopped| CallError::Unreachable(stopped.to_string()))?;
+        hold(&self.localparts).insert(ghost.localpart.clone());
+        hold(&self.ghosts).insert(*identity, ghost.clone());
+        Ok(())
+    }
+
+    /// Gets a ghost into a room; where the room asks for invitations, the bot gives one.
+    pub async fn enter(&self, room: &str, ghost: &str) -> Result<(), CallError> {
+        match self.hs.join(room, Some(ghost)).await {
+            Err(error) if error.kind() == Kind::Denied => {}
+            other => return other.map(drop),
+        }
+        if let Err(error) = self.hs.invite(room, ghost).await {
+            if error.kind() != Kind::Denied {
+                return Err(error);
+            }
+            // Denied: the bot is not in the room, or has no power there, or the ghost is invited.
+            self.hs.join(room, None).await?;
+            self.hs.invite(room, ghost).await?;
+        }
+        self.hs.join(room, Some(ghost)).await.map(drop)
+    }
+
+    /// The person a Matrix user is. Asks the homeserver once for a name not seen yet.
+    pub async fn person(&self, room: &str, user: &str) -> Actor {
+        let known = hold(&self.people).get(user).cloned();
+        if let Some(name) = known {
+            return ghosts::person(user, name.as_deref());
+        }
+        match self.hs.state(room, "m.room.member", user).await {
+            Ok(content) => {
+                let name = content["displayname"].as_str().map(str::to_owned);
+                self.met(user, name.clone());
+                ghosts::person(user, name.as_deref())
+            }
+            Err(error) => {
+                tracing::debug!(%user, %error, "no display name");
+                if error.kind() == Kind::Denied {
+                    self.met(user, None);
+                }
+                ghosts::person(user, None)
+            }
+        }
+    }
+
+    /// Whether a room was told that encryption is not carried yet.
+    pub fn was_told(&self, room: &str) -> bool {
+        hold(&self.told).contains(room)
+    }
+
+    /// Notes that it was, for good.
+    pub async fn told(&self, room: &str) {
+        hold(&self.told).insert(room.to_owned());
+        if let Err(stopped) = self.handle.remember(format!("{TOLD}{room}"), "1").await {
+            tracing::debug!(%stopped, "a note is not kept");
+        }
+    }
+
+    /// Notes a Matrix user's display name.
+    pub fn met(&self, user: &str, display_name: Option<String>) {
+        let mut people = hold(&self.people);
+        if people.len() >= PEOPLE && !people.contains_key(user) {
+            people.clear();
+        }
+        people.insert(user.to_owned(), display_name);
+    }
+
+    /// Hands in a wish of the node's own: links.
+    pub async fn submit(&self, intent: Intent) -> Result<(), Refusal> {
+        let submission = Submission { actor: Actor::Node, intent, via: None, join_first: false, tag: 0 };
+        self.handle.submit(submission).await.map(drop)
+    }
+
+    /// Carries a channel in a room from now on.
+    pub async fn link(&self, room: &str, channel: ChannelRef, create: bool) -> Result<Carried, Trouble> {
+        let link = Link::Matrix { room: room.to_owned() };
+        self.submit(Intent::Link { channel, link, create }).await?;
+        self.channels().await?;
+        self.carried(room).ok_or_else(|| Refusal::NoSuchLink.into())
+    }
+
+    /// The room of a channel, made if there is none; `None` if there is no such channel. With
+    /// `alias`, that alias leads to the room afterwards, and the room is one that all may join.
+    pub async fn portal(
+        &self,
+        channel: &str,
+        alias: Option<&str>,
+    ) -> Result<Option<(ChannelView, String)>, Trouble> {
+        let _alone = self.making_portal.lock().await;
+        let channels = self.channels().await?;
+        let Some(view) = channels.into_iter().find(|view| view.name == channel) else {
+            return Ok(None);
+        };
+        let canonical = self.names.alias(&view.name);
+        let linked = portals::room_of(&view).map(str::to_owned);
+        let existing = match (linked, alias) {
+            (Some(room), None) => return Ok(Some((view, room))),
+            (Some(room), Some(_)) if self.is_public(&room).await? => Some(room),
+            _ => None,
+        };
+        let (room, has_canonical) = match existing {
+            Some(room) => (room, false),
+            None => (self.make_room(&view, &canonical).await?, true),
+        };
+        if let Some(alias) = alias.filter(|alias| !has_canonical || *alias != canonical) {
+            self.point(alias, &room).await?;
+        }
+        Ok(Some((view, room)))
+    }
+
+    async fn is_public(&self, room: &str) -> Result<bool, CallError> {
+        match self.hs.state(room, "m.room.join_rules", "").await {
+            Ok(rules) => Ok(rules["join_rule"] == "public"),
+            Err(error) if error.kind() == Kind::Denied => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a channel's portal and links it. A room that has its alias already was made by us
+    /// before we could link it. (Only then may the alias be looked up: the homeserver asks us
+    /// about those that it does not know.)
+    async fn make_room(&self, view: &ChannelView, alias: &str) -> Result<String, Trouble> {
+        let room = match self.hs.create_room(portals::create_room(view)).await {
+            Err(error) if error.errcode() == "M_ROOM_IN_USE" => self.hs.resolve(alias).await?.ok_or(error)?,
+            other => other?,
+        };
+        hold(&self.topics).insert(room.clone(), view.topic.clone());
+        self.link(&room, ChannelRef::Id(view.id), false).await?;
+        Ok(room)
+    }
+
+    async fn point(&self, alias: &str, room: &str) -> Result<(), CallError> {
+        match self.hs.set_alias(alias, room).await {
+            Err(CallError::Status { status: 409, .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Locks; what a panicking holder left behind is still whole, as each holder does one thing.
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,265 @@
+//! Deliveries to one room, one after the other. It sends, finds out whether an uncertain one
+//! arrived, and reports; what is tried again and when is the node's to decide.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::bridge::Bridge;
+use super::homeserver::{CallError, Sending};
+use super::proto::ghosts;
+use super::proto::translate::{self, MARK};
+use crate::base::{Kind, limits};
+use crate::chat::message::{Content, Link};
+use crate::chat::view::{News, What};
+use crate::port::{Delivery, Outcome};
+
+/// How long a delivery under way may still take when the node stops.
+const LAST_CALL: Duration = Duration::from_secs(2);
+/// Pages of 100 messages that are searched for one that perhaps arrived.
+const SEARCH_PAGES: usize = 100;
+/// A message cannot have arrived before it was said; clocks may differ by this much.
+const SEARCH_SLACK_MS: u64 = 10 * 60_000;
+/// After a retry, how long those behind it are waited for at the most.
+const SKIP_FOR: Duration = Duration::from_millis(4 * limits::RETRY_MAX_MS);
+
+/// See the module.
+pub(super) struct Courier {
+    pub bridge: Arc<Bridge>,
+    pub room: String,
+    pub queue: mpsc::Receiver<Delivery>,
+    /// Limits how many rooms speak to the homeserver at once.
+    pub permits: Arc<Semaphore>,
+    /// True once the homeserver knows us.
+    pub ready: watch::Receiver<bool>,
+    pub cancel: CancellationToken,
+    pub state: State,
+}
+
+/// What a courier keeps from one delivery to the next.
+#[derive(Default)]
+pub(super) struct State {
+    /// This delivery is to be retried: those after it that are still on their way to us are void,
+    /// until it comes again.
+    retried: Option<(u64, Instant)>,
+    /// What the room has of ours, read at the first of consecutive uncertain deliveries.
+    found: Option<BTreeMap<String, String>>,
+    /// The newest of ours in the room: no search has to go beyond it.
+    newest: Option<String>,
+}
+
+impl State {
+    /// Whether a delivery is void because one before it is to be retried.
+    fn is_void(&mut self, id: u64, now: Instant) -> bool {
+        match self.retried {
+            Some((retried, since)) if id > retried && now < since + SKIP_FOR => true,
+            _ => {
+                self.retried = None;
+                false
+            }
+        }
+    }
+}
+
+impl Courier {
+    /// Runs until the node stops.
+    pub async fn run(mut self) {
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            ready = self.ready.wait_for(|ready| *ready) => if ready.is_err() { return },
+        }
+        loop {
+            let delivery = tokio::select! {
+                () = cancel.cancelled() => return,
+                delivery = self.queue.recv() => delivery,
+            };
+            let Some(delivery) = delivery else { return };
+            if matches!(delivery.news.what, What::Linked(_) | What::Unlinked(_)) {
+                self.state.retried = None;
+            }
+            if self.state.is_void(delivery.id, Instant::now()) {
+                continue;
+            }
+            let outcome = tokio::select! {
+                outcome = self.carry(&delivery) => outcome,
+                () = async { cancel.cancelled().await; tokio::time::sleep(LAST_CALL).await } => return,
+            };
+            if let Outcome::Retry { reason, .. } = &outcome {
+                tracing::debug!(room = self.room, reason, "a delivery will be tried again");
+                self.state.retried = Some((delivery.id, Instant::now()));
+                self.state.found = None;
+            }
+            if let Outcome::Failed { reason } = &outcome {
+                tracing::warn!(room = self.room, reason, "a delivery failed for good");
+            }
+            if delivery.id != 0 && self.bridge.handle.report(delivery.id, outcome).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn carry(&mut self, delivery: &Delivery) -> Outcome {
+        let permits = self.permits.clone();
+        let _permit = permits.acquire().await;
+        match self.attempt(delivery).await {
+            Ok(external_id) => Outcome::Delivered { external_id },
+            Err(error) => match error.outcome() {
+                // An attempt that failed now says nothing of the one before it.
+                Outcome::Retry { after_ms, reason, uncertain } => {
+                    Outcome::Retry { uncertain: uncertain || delivery.uncertain, after_ms, reason }
+                }
+                other => other,
+            },
+        }
+    }
+
+    async fn attempt(&mut self, delivery: &Delivery) -> Result<Option<String>, CallError> {
+        let news = &delivery.news;
+        let bridge = self.bridge.clone();
+        match &news.what {
+            What::Message(content) => self.message(delivery, content).await.map(Some),
+            // A Matrix user is in a room already, perhaps this one; in others their ghost appears
+            // when they speak.
+            What::Joined if ghosts::is_matrix_user(&news.author.profile) => Ok(None),
+            What::Joined => {
+                let ghost = bridge.ghost(&news.author, false).await?;
+                match bridge.enter(&self.room, &ghost).await {
+                    Err(error) if error.kind() == Kind::Denied => {
+                        let ghost = bridge.ghost(&news.author, true).await?;
+                        bridge.enter(&self.room, &ghost).await?;
+                    }
+                    other => other?,
+                }
+                Ok(None)
+            }
+            What::Left { reason } => {
+                let Some(ghost) = bridge.known_ghost(&news.author.identity) else { return Ok(None) };
+                match bridge.hs.leave(&self.room, &ghost, reason).await {
+                    Err(error) if matches!(error.kind(), Kind::Denied | Kind::NotFound) => Ok(None),
+                    other => other.map(|()| None),
+                }
+            }
+            What::Topic(topic) => {
+                if !bridge.has_topic(&self.room, topic) {
+                    bridge.hs.set_topic(&self.room, topic).await?;
+                    bridge.topic_changed(&self.room, topic);
+                }
+                Ok(None)
+            }
+            What::Profile { .. } => {
+                if bridge.known_ghost(&news.author.identity).is_some() {
+                    bridge.ghost(&news.author, false).await?;
+                }
+                Ok(None)
+            }
+            What::Created | What::Linked(_) | What::Unlinked(_) => Ok(None),
+        }
+    }
+
+    /// Sends a message as its author's ghost: one call, once the ghost is in the room.
+    async fn message(&mut self, delivery: &Delivery, content: &Content) -> Result<String, CallError> {
+        let news = &delivery.news;
+        if let Some(origin) = &content.origin
+            && origin.link == (Link::Matrix { room: self.room.clone() })
+        {
+            return Ok(origin.external_id.clone());
+        }
+        if delivery.uncertain {
+            if let Some(event_id) = self.find(news).await? {
+                self.state.newest = Some(event_id.clone());
+                return Ok(event_id);
+            }
+        } else {
+            self.state.found = None;
+        }
+        let body = translate::content(&news.event, content);
+        let ghost = self.bridge.ghost(&news.author, false).await?;
+        let event_id = match self.send(news, &ghost, &body).await {
+            Err(error) if error.kind() == Kind::Denied => {
+                // Not in the room, or not known to the homeserver any more: from the beginning.
+                let ghost = self.bridge.ghost(&news.author, true).await?;
+                self.bridge.enter(&self.room, &ghost).await?;
+                self.send(news, &ghost, &body).await?
+            }
+            other => other?,
+        };
+        self.state.newest = Some(event_id.clone());
+        Ok(event_id)
+    }
+
+    async fn send(&self, news: &News, ghost: &str, content: &serde_json::Value) -> Result<String, CallError> {
+        let txn = format!("multichat-{}", news.event);
+        let room = self.room.as_str();
+        let sending = Sending { room, as_user: Some(ghost), txn: &txn, said_at: Some(news.at.0), content };
+        self.bridge.hs.send(&sending).await
+    }
+
+    /// The event in the room that this message became, if it arrived.
+    async fn find(&mut self, news: &News) -> Result<Option<String>, CallError> {
+        if self.state.found.is_none() {
+            self.state.found = Some(self.search(news).await?);
+        }
+        let event = news.event.to_string();
+        Ok(self.state.found.as_ref().and_then(|found| found.get(&event)).cloned())
+    }
+
+    /// Reads the room backwards to this message, or to what is certainly before it. What comes
+    /// later in a run of uncertain deliveries was sent later, so it lies in what was read.
+    async fn search(&self, news: &News) -> Result<BTreeMap<String, String>, CallError> {
+        let mut found = BTreeMap::new();
+        let mut from: Option<String> = None;
+        for _ in 0..SEARCH_PAGES {
+            let page = match self.bridge.hs.messages(&self.room, from.as_deref()).await {
+                Err(error) if error.kind() == Kind::Denied => {
+                    self.bridge.hs.join(&self.room, None).await?;
+                    self.bridge.hs.messages(&self.room, from.as_deref()).await?
+                }
+                other => other?,
+            };
+            let events = page["chunk"].as_array().ok_or_else(|| CallError::Odd("chunk is missing".into()))?;
+            let mut enough = events.is_empty();
+            for event in events {
+                let Some(event_id) = event["event_id"].as_str() else { continue };
+                let names = &self.bridge.names;
+                let sender = event["sender"].as_str().unwrap_or_default();
+                let by_ghost = names.ghost_localpart(sender).is_some();
+                if let (true, Some(mark)) = (by_ghost, event["content"][MARK].as_str()) {
+                    found.insert(mark.to_owned(), event_id.to_owned());
+                } else if names.is_local(sender) {
+                    // Only our own homeserver's word on when something was said counts.
+                    let at = event["origin_server_ts"].as_u64().unwrap_or(u64::MAX);
+                    enough |= at.saturating_add(SEARCH_SLACK_MS) < news.at.0;
+                }
+                enough |= self.state.newest.as_deref() == Some(event_id);
+            }
+            from = page["end"].as_str().map(str::to_owned);
+            if enough || from.is_none() || found.contains_key(&news.event.to_string()) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_retry_those_behind_it_are_void_until_it_comes_again() {
+        let now = Instant::now();
+        let mut state = State::default();
+        assert!(!state.is_void(5, now));
+        state.retried = Some((5, now));
+        assert!(state.is_void(6, now) && state.is_void(7, now));
+        assert!(!state.is_void(5, now), "here it is again");
+        assert!(!state.is_void(6, now), "and those behind it count");
+        state.retried = Some((7, now));
+        assert!(!state.is_void(8, now + SKIP_FOR), "it never came: nothing is skipped for ever");
+    }
+}

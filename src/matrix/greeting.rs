@@ -1,0 +1,115 @@
+//! The first words with a homeserver: wait until it is there, make the bot, carry the configured
+//! links, and check the way back. It says what is wrong once, in one line, and keeps trying.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::bridge::{Bridge, Trouble};
+use super::homeserver::CallError;
+use super::ping::ping_through;
+use super::proto::registration::Registration;
+use crate::chat::intent::ChannelRef;
+
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Links and pings that do not work wait for somebody to mend them.
+const LONGEST_MENDING: Duration = Duration::from_secs(60);
+
+/// Shows the bot's name.
+const BOT_NAME: &str = "Multichat";
+
+/// Does all of it; ends when all is well.
+pub(super) async fn greet(
+    bridge: Arc<Bridge>,
+    registration: Registration,
+    links: Vec<(String, String)>,
+    ready: watch::Sender<bool>,
+) {
+    insist(LONGEST_WAIT, "Matrix", || introduce(&bridge, &registration)).await;
+    let _ = ready.send(true);
+    let linking = carry_links(&bridge, links);
+    let checking = async {
+        insist(LONGEST_MENDING, "Matrix: the way back", || ping_through(&bridge.hs, &registration)).await;
+        tracing::info!("the homeserver and this node know each other");
+    };
+    tokio::join!(linking, checking);
+}
+
+/// Tries until it works, ever more slowly; logs a failure when it is not the one before.
+async fn insist<T, E, F>(longest: Duration, what: &str, mut attempt: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+    E: std::fmt::Display,
+{
+    let mut wait = FIRST_WAIT;
+    let mut said = String::new();
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) => {
+                let error = error.to_string();
+                if error != said {
+                    tracing::warn!("{what}: {error}; still trying");
+                    said = error;
+                }
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(longest);
+    }
+}
+
+/// The homeserver is there and knows us, and the bot exists.
+async fn introduce(bridge: &Bridge, registration: &Registration) -> Result<(), CallError> {
+    bridge.hs.versions().await?;
+    bridge.hs.register(&registration.sender_localpart).await?;
+    let whoami = bridge.hs.whoami().await?;
+    if whoami["user_id"] != bridge.names.bot() {
+        let theirs = whoami["user_id"].as_str().unwrap_or("nobody");
+        return Err(CallError::Odd(format!(
+            "it takes our bot for {theirs}, and we for {}: correct matrix.server_name",
+            bridge.names.bot()
+        )));
+    }
+    bridge.hs.set_display_name(bridge.names.bot(), BOT_NAME).await
+}
+
+/// Gets the bot into every configured room and links it. A room that it cannot get into is tried
+/// again now and then, and at once when the bot gets into any room.
+async fn carry_links(bridge: &Bridge, mut links: Vec<(String, String)>) {
+    let mut wait = FIRST_WAIT;
+    let mut said: Vec<String> = Vec::new();
+    while !links.is_empty() {
+        let mut left = Vec::new();
+        for (channel, room) in links {
+            if let Err(trouble) = carry_link(bridge, &channel, &room).await {
+                let line = format!(
+                    "link {channel} – {room}: {trouble}; create the room, invite {} or make it public",
+                    bridge.names.bot()
+                );
+                if !said.contains(&line) {
+                    tracing::warn!("{line}");
+                    said.push(line);
+                }
+                left.push((channel, room));
+            }
+        }
+        links = left;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_MENDING),
+            () = bridge.entered.notified() => {}
+        }
+    }
+}
+
+async fn carry_link(bridge: &Bridge, channel: &str, room: &str) -> Result<(), Trouble> {
+    let room = bridge.hs.join(room, None).await?;
+    let channel = channel.to_lowercase();
+    if bridge.carried(&room).is_some_and(|carried| carried.name == channel) {
+        return Ok(());
+    }
+    bridge.link(&room, ChannelRef::Name(channel), true).await?;
+    Ok(())
+}

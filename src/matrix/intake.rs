@@ -1,0 +1,293 @@
+//! Transactions from the homeserver: each event is understood, handed to the node, and answered
+//! for. A transaction is done only when everything in it is durable or refused for good.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{Mutex, oneshot};
+
+use super::bot::{self, Asked};
+use super::bridge::{Bridge, Trouble};
+use super::proto::command;
+use super::proto::translate::{self, Incoming, Place};
+use crate::base::Kind;
+use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use crate::chat::message::Link;
+use crate::chat::message::{Content, Style};
+use crate::chat::profile::Profile;
+use crate::port::{Receipt, Refusal};
+
+/// Answers of the bot that are kept, so that a repeated transaction does nothing twice.
+const ANSWERS: usize = 1000;
+/// Rooms of which it is known whether they are chats of two.
+const ROOMS: usize = 10_000;
+
+/// See the module.
+pub(super) struct Intake {
+    bridge: Arc<Bridge>,
+    /// Transactions are handled one at a time, or a room's order would be lost.
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Name and content of the last transaction that is done.
+    last: Option<(String, blake3::Hash)>,
+    /// What the bot answered to which event.
+    answers: BTreeMap<String, String>,
+    answered: VecDeque<String>,
+    /// Whether a room that carries nothing is a chat of two.
+    direct: BTreeMap<String, bool>,
+}
+
+/// A submission on its way.
+struct Pending {
+    at: Place,
+    answer: oneshot::Receiver<Result<Receipt, Refusal>>,
+    /// Somebody said this: they are told if it is refused.
+    said_in: Option<String>,
+}
+
+impl Intake {
+    /// An intake that hands on to this bridge's node.
+    pub fn new(bridge: Arc<Bridge>) -> Self {
+        Self { bridge, memory: Mutex::default() }
+    }
+
+    /// Handles a transaction.
+    ///
+    /// # Errors
+    /// [`Trouble`] if the homeserver has to send it again.
+    pub async fn transaction(&self, txn: &str, body: &[u8], events: &[Value]) -> Result<(), Trouble> {
+        let mut memory = self.memory.lock().await;
+        let name = (txn.to_owned(), blake3::hash(body));
+        if memory.last.as_ref() == Some(&name) {
+            return Ok(());
+        }
+        let mut round =
+            Round { bridge: &self.bridge, memory: &mut memory, pending: Vec::new(), refreshed: false };
+        for event in events {
+            match translate::read(event, &self.bridge.names) {
+                Ok(incoming) => round.take(incoming).await?,
+                Err(malformed) => {
+                    self.bridge.counts.add("malformed event");
+                    tracing::warn!(%malformed, event = event["event_id"].as_str(), "an event is refused");
+                }
+            }
+        }
+        round.settle().await?;
+        memory.last = Some(name);
+        Ok(())
+    }
+}
+
+/// One transaction under way.
+struct Round<'a> {
+    bridge: &'a Bridge,
+    memory: &'a mut Memory,
+    pending: Vec<Pending>,
+    /// The node was asked for its links since this transaction began.
+    refreshed: bool,
+}
+
+impl Round<'_> {
+    async fn take(&mut self, incoming: Incoming) -> Result<(), Trouble> {
+        match incoming {
+            Incoming::Said { at, content } => self.said(at, content).await,
+            Incoming::Joined { at, user, display_name, renamed } => {
+                self.memory.direct.remove(&at.room);
+                self.bridge.met(&user, display_name);
+                let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
+                let actor = self.bridge.person(&at.room, &user).await;
+                let intent = match (&actor, renamed) {
+                    (Actor::Person { profile, .. }, true) => {
+                        Intent::UpdateProfile { profile: Profile::clone(profile) }
+                    }
+                    _ => Intent::JoinChannel { channel, create: false },
+                };
+                self.submit(at, actor, intent, false, None).await
+            }
+            Incoming::Left { at, user, reason } => {
+                self.memory.direct.remove(&at.room);
+                let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
+                let actor = self.bridge.person(&at.room, &user).await;
+                self.submit(at, actor, Intent::LeaveChannel { channel, reason }, false, None).await
+            }
+            Incoming::Topic { at, topic } => {
+                let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
+                if !self.bridge.topic_changed(&at.room, &topic) {
+                    return Ok(());
+                }
+                let actor = self.bridge.person(&at.room, &at.sender).await;
+                self.submit(at, actor, Intent::UpdateChannel { channel, topic }, true, None).await
+            }
+            Incoming::Invited { at, direct } => self.invited(at, direct).await,
+            Incoming::Removed { at } => {
+                self.bridge.counts.add("bot removed from a room");
+                tracing::warn!(room = at.room, by = at.sender, "the bot was removed from a room");
+                Ok(())
+            }
+            Incoming::Encrypted { at } => {
+                self.encrypted(at).await;
+                Ok(())
+            }
+            Incoming::Ignored(why) => {
+                self.bridge.counts.add(why);
+                Ok(())
+            }
+        }
+    }
+
+    async fn said(&mut self, at: Place, content: Content) -> Result<(), Trouble> {
+        let machine = content.style == Style::Notice;
+        if let Some(text) = command::addressed(&content.body).filter(|_| !machine) {
+            return self.command(&at, text, false).await;
+        }
+        let Some(channel) = self.channel(&at.room).await? else {
+            if !machine && self.is_direct(&at.room).await {
+                return self.command(&at, &content.body, true).await;
+            }
+            self.bridge.counts.add("room carries nothing");
+            return Ok(());
+        };
+        let actor = self.bridge.person(&at.room, &at.sender).await;
+        let room = at.room.clone();
+        self.submit(at, actor, Intent::SendMessage { channel, content }, true, Some(room)).await
+    }
+
+    async fn command(&mut self, at: &Place, text: &str, direct: bool) -> Result<(), Trouble> {
+        let answer = match self.memory.answers.get(&at.event_id) {
+            Some(answer) => answer.clone(),
+            None => {
+                let asked = Asked { room: &at.room, user: &at.sender, direct };
+                let answer = bot::execute(self.bridge, &asked, text).await?;
+                self.refreshed = true;
+                if self.memory.answered.len() >= ANSWERS
+                    && let Some(oldest) = self.memory.answered.pop_front()
+                {
+                    self.memory.answers.remove(&oldest);
+                }
+                self.memory.answered.push_back(at.event_id.clone());
+                self.memory.answers.insert(at.event_id.clone(), answer.clone());
+                answer
+            }
+        };
+        match bot::say(self.bridge, &at.room, &format!("multichat-answer-{}", at.event_id), &answer).await {
+            Err(error) if error.kind() == Kind::Retry => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(room = at.room, %error, "the bot could not answer");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn invited(&mut self, at: Place, direct: bool) -> Result<(), Trouble> {
+        match self.bridge.hs.join(&at.room, None).await {
+            Ok(_) => {
+                self.bridge.entered.notify_one();
+                if direct {
+                    self.remember_direct(&at.room, true);
+                    let hello = "I am the Multichat bot. Say help to see what I know.";
+                    let txn = format!("multichat-hello-{}", at.event_id);
+                    if let Err(error) = bot::say(self.bridge, &at.room, &txn, hello).await {
+                        tracing::warn!(room = at.room, %error, "the bot could not say hello");
+                    }
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == Kind::Retry => Err(error.into()),
+            Err(error) => {
+                self.bridge.counts.add("invitation not followed");
+                tracing::warn!(room = at.room, %error, "the bot could not follow an invitation");
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells a room, once, that what is encrypted cannot be read yet.
+    async fn encrypted(&mut self, at: Place) {
+        self.bridge.counts.add("encrypted");
+        if self.bridge.was_told(&at.room) {
+            return;
+        }
+        let text = "I cannot read encrypted rooms yet, so nothing said here is carried. Use a room without encryption.";
+        let said = bot::say(self.bridge, &at.room, &format!("multichat-encrypted-{}", at.room), text).await;
+        match said {
+            Ok(()) => self.bridge.told(&at.room).await,
+            Err(error) => tracing::warn!(room = at.room, %error, "the bot could not speak of encryption"),
+        }
+    }
+
+    /// The channel that a room carries. The node is asked at most once a transaction.
+    async fn channel(&mut self, room: &str) -> Result<Option<ChannelRef>, Trouble> {
+        if self.bridge.carried(room).is_none() && !self.refreshed {
+            self.bridge.channels().await?;
+            self.refreshed = true;
+        }
+        Ok(self.bridge.carried(room).map(|carried| ChannelRef::Id(carried.channel)))
+    }
+
+    async fn is_direct(&mut self, room: &str) -> bool {
+        if let Some(known) = self.memory.direct.get(room) {
+            return *known;
+        }
+        match self.bridge.hs.joined(room).await {
+            Ok(members) => {
+                let direct = members.len() <= 2;
+                self.remember_direct(room, direct);
+                direct
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn remember_direct(&mut self, room: &str, direct: bool) {
+        if self.memory.direct.len() >= ROOMS {
+            self.memory.direct.clear();
+        }
+        self.memory.direct.insert(room.to_owned(), direct);
+    }
+
+    async fn submit(
+        &mut self,
+        at: Place,
+        actor: Actor,
+        intent: Intent,
+        join_first: bool,
+        said_in: Option<String>,
+    ) -> Result<(), Trouble> {
+        let via = Some(Link::Matrix { room: at.room.clone() });
+        let submission = Submission { actor, intent, via, join_first, tag: 0 };
+        let answer = self.bridge.handle.submit_later(submission).await?;
+        self.pending.push(Pending { at, answer, said_in });
+        Ok(())
+    }
+
+    /// Waits until every submission is durable or refused.
+    async fn settle(self) -> Result<(), Trouble> {
+        let mut postponed = None;
+        for pending in self.pending {
+            let refusal = match pending.answer.await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(refusal)) => refusal,
+                Err(_) => Refusal::Stopping,
+            };
+            if refusal.kind() == Kind::Retry {
+                postponed = Some(refusal);
+                continue;
+            }
+            self.bridge.counts.add("refused by the node");
+            tracing::info!(event = pending.at.event_id, %refusal, "an event is refused by the node");
+            if let Some(room) = pending.said_in {
+                let text = format!("A message of {} was not carried: {refusal}.", pending.at.sender);
+                let txn = format!("multichat-refused-{}", pending.at.event_id);
+                if let Err(error) = bot::say(self.bridge, &room, &txn, &text).await {
+                    tracing::warn!(%room, %error, "the bot could not say that a message was refused");
+                }
+            }
+        }
+        postponed.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+}

@@ -1,0 +1,105 @@
+//! Events as the news doors show.
+
+use super::StoredEvent;
+use super::directory::{Channel, Directory};
+use crate::base::{EventId, Identity, Timestamp, codec, limits};
+use crate::chat::access::Role;
+use crate::chat::act::Act;
+use crate::chat::message::{Content, Link};
+use crate::chat::profile::Profile;
+use crate::chat::view::{Member, News, What};
+use crate::replica::Event;
+
+/// What distinguishes fresh news from old.
+#[derive(Default)]
+pub(super) struct Fresh {
+    pub tag: u64,
+    pub profile_before: Option<Profile>,
+}
+
+/// The news of an event that has just been taken into its channel. `None` if its message cannot
+/// be read.
+pub(super) fn of_event(
+    channel: &Channel,
+    event: &Event,
+    payload: Option<&[u8]>,
+    position: u64,
+    fresh: Fresh,
+) -> Option<News> {
+    let id = event.id();
+    let identity = channel.replica.lane_of(&id)?.identity;
+    let author = author(channel, identity);
+    let mut at = event.header.timestamp;
+    let what = match &event.header.act {
+        Act::CreateChannel { .. } => What::Created,
+        Act::JoinChannel(_) => What::Joined,
+        Act::LeaveChannel { reason } => What::Left { reason: reason.clone() },
+        Act::UpdateChannel { topic } => What::Topic(topic.clone()),
+        Act::UpdateProfile { .. } => {
+            let before = fresh.profile_before.unwrap_or_else(|| author.profile.clone());
+            What::Profile { before }
+        }
+        Act::SendMessage => {
+            let content = read_content(payload?)?;
+            at = said_at(&content, at);
+            What::Message(content)
+        }
+    };
+    Some(News {
+        event: id,
+        channel: channel.replica.id(),
+        channel_name: channel.name.clone(),
+        position,
+        at,
+        author,
+        tag: fresh.tag,
+        what,
+    })
+}
+
+/// The news of an event as it lies in the log.
+pub(super) fn of_stored(directory: &Directory, stored: &StoredEvent) -> Option<News> {
+    let event = Event::decode_trusted(&stored.signed).ok()?;
+    let channel = directory.get(&stored.channel)?;
+    of_event(channel, &event, stored.payload.as_deref(), stored.position, Fresh::default())
+}
+
+/// A message as its payload carries it; `None` if it is none or out of bounds.
+pub(super) fn read_content(payload: &[u8]) -> Option<Content> {
+    let content: Content = codec::decode(payload, limits::PAYLOAD_BYTES).ok()?;
+    content.is_well_formed().then_some(content)
+}
+
+/// News of this node alone: a link came or went.
+pub(super) fn of_link(
+    channel: &Channel,
+    node: Member,
+    position: u64,
+    at: Timestamp,
+    link: &Link,
+    up: bool,
+) -> News {
+    News {
+        event: EventId(channel.replica.id().0),
+        channel: channel.replica.id(),
+        channel_name: channel.name.clone(),
+        position,
+        at,
+        author: node,
+        tag: 0,
+        what: if up { What::Linked(link.clone()) } else { What::Unlinked(link.clone()) },
+    }
+}
+
+fn author(channel: &Channel, identity: Identity) -> Member {
+    channel.replica.state().person(&identity).unwrap_or(Member {
+        identity,
+        role: Role::Member,
+        profile: Profile::default(),
+    })
+}
+
+/// A bridged message was said when its origin says so, unless that lies in the future of the event.
+fn said_at(content: &Content, event_at: Timestamp) -> Timestamp {
+    content.origin.as_ref().map_or(event_at, |origin| origin.said_at.min(event_at))
+}

@@ -1,0 +1,267 @@
+//! Deliveries that must reach the far end of a link: in order, each until it arrived or never can.
+//! Rows live in the store; here is the order they wait in and what is under way.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Door, OutboxRow, Outcome, Write};
+use crate::base::{EventId, Timestamp, limits};
+use crate::chat::message::Link;
+
+/// Every row that has not arrived.
+#[derive(Default)]
+pub(super) struct Outbox {
+    queues: BTreeMap<Link, Queue>,
+    /// Row → its link.
+    links: BTreeMap<u64, Link>,
+    last_id: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    rows: VecDeque<Row>,
+    /// After a failure: nothing is sent before.
+    not_before: Timestamp,
+}
+
+struct Row {
+    id: u64,
+    position: u64,
+    event: EventId,
+    attempts: u32,
+    uncertain: bool,
+    under_way: bool,
+}
+
+/// A row to be handed to its door now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Order {
+    pub id: u64,
+    pub link: Link,
+    pub position: u64,
+    pub uncertain: bool,
+}
+
+/// What a report led to.
+pub(super) struct Reported {
+    pub link: Link,
+    pub writes: Vec<Write>,
+    /// Why the row was given up, if it was.
+    pub failed: Option<String>,
+}
+
+impl Outbox {
+    /// Puts back what the store held. The first of each link may have been under way when the node
+    /// stopped, so they are uncertain.
+    pub fn restore(&mut self, rows: Vec<OutboxRow>, event_at: &BTreeMap<u64, EventId>) {
+        for row in rows {
+            let Some(event) = event_at.get(&row.position).copied() else { continue };
+            let queue = self.queues.entry(row.link.clone()).or_default();
+            queue.not_before = queue.not_before.max(row.next_at);
+            let uncertain = row.uncertain || queue.rows.len() < limits::DELIVERY_WINDOW;
+            let (id, position, attempts) = (row.id, row.position, row.attempts);
+            queue.rows.push_back(Row { id, position, event, attempts, uncertain, under_way: false });
+            self.links.insert(row.id, row.link);
+            self.last_id = self.last_id.max(row.id);
+        }
+    }
+
+    /// Never hands out an id that the store may have seen.
+    pub fn ids_after(&mut self, id: u64) {
+        self.last_id = self.last_id.max(id);
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, link: &Link, position: u64, event: EventId) -> Write {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.links.insert(id, link.clone());
+        let row = Row { id, position, event, attempts: 0, uncertain: false, under_way: false };
+        self.queues.entry(link.clone()).or_default().rows.push_back(row);
+        Write::Outbox { id, link: link.clone(), position }
+    }
+
+    /// Rows of a link that may go now; they count as under way from here on.
+    pub fn take_due(&mut self, link: &Link, now: Timestamp) -> Vec<Order> {
+        let Some(queue) = self.queues.get_mut(link) else { return Vec::new() };
+        if queue.not_before > now {
+            return Vec::new();
+        }
+        let window = queue.rows.iter_mut().take(limits::DELIVERY_WINDOW).filter(|row| !row.under_way);
+        window
+            .map(|row| {
+                row.under_way = true;
+                Order { id: row.id, link: link.clone(), position: row.position, uncertain: row.uncertain }
+            })
+            .collect()
+    }
+
+    /// Takes a connector's report. `None` for a row that is not there (any more).
+    pub fn report(&mut self, id: u64, outcome: Outcome, now: Timestamp) -> Option<Reported> {
+        let link = self.links.get(&id)?.clone();
+        let queue = self.queues.get_mut(&link)?;
+        let at = queue.rows.binary_search_by_key(&id, |row| row.id).ok()?;
+        let mut reported = Reported { link: link.clone(), writes: Vec::new(), failed: None };
+        match outcome {
+            Outcome::Delivered { external_id } => {
+                let row = queue.rows.remove(at)?;
+                self.links.remove(&id);
+                if let Some(external_id) = external_id {
+                    reported.writes.push(Write::Seen { link, external_id, event: row.event });
+                }
+                reported.writes.push(Write::OutboxDone { id });
+            }
+            Outcome::Failed { reason } => {
+                queue.rows.remove(at);
+                self.links.remove(&id);
+                reported.writes.push(Write::OutboxDone { id });
+                reported.failed = Some(reason);
+            }
+            Outcome::Retry { uncertain, after_ms, .. } => {
+                let row = &mut queue.rows[at];
+                if !row.under_way {
+                    return None;
+                }
+                row.attempts = row.attempts.saturating_add(1);
+                row.uncertain |= uncertain;
+                let next_at = now.plus_ms(after_ms.unwrap_or_else(|| backoff_ms(row.attempts)));
+                let (attempts, uncertain) = (row.attempts, row.uncertain);
+                reported.writes.push(Write::OutboxTried { id, attempts, next_at, uncertain });
+                queue.not_before = next_at;
+                queue.rows.iter_mut().for_each(|row| row.under_way = false);
+            }
+        }
+        Some(reported)
+    }
+
+    /// Drops every row of a link: it was unlinked.
+    pub fn drop_link(&mut self, link: &Link) -> Vec<Write> {
+        let rows = self.queues.remove(link).unwrap_or_default().rows;
+        rows.into_iter()
+            .map(|row| {
+                self.links.remove(&row.id);
+                Write::OutboxDone { id: row.id }
+            })
+            .collect()
+    }
+
+    /// A door opened (again): what was under way with its former self was not reported, so it may
+    /// or may not have got through.
+    pub fn reopen(&mut self, door: &Door) -> Vec<Link> {
+        let mut links = Vec::new();
+        for (link, queue) in self.queues.iter_mut().filter(|(link, _)| Door::of(link) == *door) {
+            for row in queue.rows.iter_mut().filter(|row| row.under_way) {
+                row.under_way = false;
+                row.uncertain = true;
+            }
+            links.push(link.clone());
+        }
+        links
+    }
+
+    /// Links whose wait is over.
+    pub fn due_links(&self, now: Timestamp) -> Vec<Link> {
+        let idle = |queue: &Queue| queue.rows.front().is_some_and(|row| !row.under_way);
+        let due = self.queues.iter().filter(|(_, queue)| idle(queue) && queue.not_before <= now);
+        due.map(|(link, _)| link.clone()).collect()
+    }
+
+    /// When the next wait ends, among links of open doors.
+    pub fn next_due(&self, is_open: impl Fn(&Door) -> bool) -> Option<Timestamp> {
+        let idle = |queue: &Queue| queue.rows.front().is_some_and(|row| !row.under_way);
+        let waiting = self.queues.iter().filter(|(link, queue)| idle(queue) && is_open(&Door::of(link)));
+        waiting.map(|(_, queue)| queue.not_before).min()
+    }
+
+    /// Rows waiting or under way, by door.
+    pub fn depths(&self) -> BTreeMap<Door, usize> {
+        let mut depths = BTreeMap::new();
+        for (link, queue) in &self.queues {
+            *depths.entry(Door::of(link)).or_insert(0) += queue.rows.len();
+        }
+        depths
+    }
+}
+
+/// Doubles from the first wait to the longest.
+fn backoff_ms(attempts: u32) -> u64 {
+    (limits::RETRY_FIRST_MS << attempts.saturating_sub(1).min(16)).min(limits::RETRY_MAX_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link::Matrix { room: "!r".into() }
+    }
+
+    fn ids(orders: &[Order]) -> Vec<(u64, bool)> {
+        orders.iter().map(|order| (order.id, order.uncertain)).collect()
+    }
+
+    fn filled(rows: u64) -> Outbox {
+        let mut outbox = Outbox::default();
+        for position in 1..=rows {
+            outbox.push(&link(), position, EventId([position as u8; 32]));
+        }
+        outbox
+    }
+
+    #[test]
+    fn a_window_is_under_way_and_moves_on_with_reports() {
+        let mut outbox = filled(100);
+        let first = outbox.take_due(&link(), Timestamp(0));
+        assert_eq!(first.len(), limits::DELIVERY_WINDOW);
+        assert!(outbox.take_due(&link(), Timestamp(0)).is_empty());
+        let done = Outcome::Delivered { external_id: Some("$e".into()) };
+        let reported = outbox.report(1, done, Timestamp(0)).unwrap();
+        assert_eq!(reported.writes[1], Write::OutboxDone { id: 1 });
+        assert_eq!(ids(&outbox.take_due(&link(), Timestamp(0))), [(65, false)]);
+        assert_eq!(outbox.depths()[&Door::Matrix], 99);
+    }
+
+    #[test]
+    fn a_failure_sends_all_again_in_order_after_a_growing_wait() {
+        let mut outbox = filled(3);
+        outbox.take_due(&link(), Timestamp(0));
+        let retry = Outcome::Retry { uncertain: true, after_ms: None, reason: "away".into() };
+        outbox.report(1, retry.clone(), Timestamp(0)).unwrap();
+        assert!(outbox.report(2, retry.clone(), Timestamp(0)).is_none(), "2 is not under way any more");
+        assert!(outbox.take_due(&link(), Timestamp(limits::RETRY_FIRST_MS - 1)).is_empty());
+        assert_eq!(outbox.next_due(|_| true), Some(Timestamp(limits::RETRY_FIRST_MS)));
+        let again = outbox.take_due(&link(), Timestamp(limits::RETRY_FIRST_MS));
+        assert_eq!(ids(&again), [(1, true), (2, false), (3, false)]);
+        outbox.report(1, retry, Timestamp(1000)).unwrap();
+        assert_eq!(outbox.next_due(|_| true), Some(Timestamp(1000 + 2 * limits::RETRY_FIRST_MS)));
+        let told = Outcome::Retry { uncertain: false, after_ms: Some(7), reason: "limit".into() };
+        outbox.take_due(&link(), Timestamp(5000));
+        outbox.report(1, told, Timestamp(5000)).unwrap();
+        assert_eq!(outbox.next_due(|_| true), Some(Timestamp(5007)));
+        assert_eq!(backoff_ms(u32::MAX), limits::RETRY_MAX_MS);
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_door_or_the_node_went_is_uncertain() {
+        let mut outbox = filled(2);
+        outbox.take_due(&link(), Timestamp(0));
+        assert_eq!(outbox.reopen(&Door::Matrix), [link()]);
+        assert_eq!(ids(&outbox.take_due(&link(), Timestamp(0))), [(1, true), (2, true)]);
+
+        let row = |id| OutboxRow {
+            id,
+            link: link(),
+            position: id,
+            attempts: 0,
+            next_at: Timestamp(0),
+            uncertain: false,
+        };
+        let events = (1..=70).map(|id| (id, EventId::default())).collect();
+        let mut restored = Outbox::default();
+        restored.restore((1..=70).map(row).collect(), &events);
+        let orders = restored.take_due(&link(), Timestamp(0));
+        assert!(orders.iter().all(|order| order.uncertain));
+        restored.report(1, Outcome::Failed { reason: "gone".into() }, Timestamp(0)).unwrap();
+        assert_eq!(ids(&restored.take_due(&link(), Timestamp(0))), [(65, false)]);
+        assert_eq!(restored.drop_link(&link()).len(), 69);
+    }
+}

@@ -1,0 +1,121 @@
+//! The node as it was: made anew from what the store holds.
+
+use std::collections::BTreeMap;
+
+use super::directory::Directory;
+use super::outbox::Outbox;
+use super::people::People;
+use super::routes::Routes;
+use super::{Node, OutboxRow, StoredEvent};
+use crate::base::key::{Purpose, SecretKey};
+use crate::base::{ChannelId, EventId, NodeId};
+use crate::chat::message::Link;
+use crate::replica::{Admission, Event, Replica};
+
+/// What makes this node this node.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The one secret; every other key is derived from it.
+    pub secret: SecretKey,
+    /// The name of the node's own user.
+    pub name: String,
+}
+
+impl Setup {
+    /// The transport key.
+    pub fn transport_key(&self) -> SecretKey {
+        self.secret.derive(Purpose::Transport, "")
+    }
+
+    /// The transport identity.
+    pub fn node_id(&self) -> NodeId {
+        NodeId(self.transport_key().public().0)
+    }
+}
+
+/// What the store holds beside the log.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    pub names: Vec<(ChannelId, String)>,
+    pub links: Vec<(Link, ChannelId)>,
+    pub outbox: Vec<OutboxRow>,
+    /// The greatest outbox id ever given out, as far as the store knows.
+    pub last_outbox_id: u64,
+}
+
+/// Why the log cannot be read back: it is damaged, or written by a newer version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damaged {
+    /// The place in the log.
+    pub position: u64,
+    pub reason: String,
+}
+
+impl std::fmt::Display for Damaged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "event {} of the log cannot be read back: {}", self.position, self.reason)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+impl Node {
+    /// Makes the node from its log, in order, and the rest of what the store holds.
+    ///
+    /// # Errors
+    /// [`Damaged`] names the first event that does not fit.
+    pub fn restore(
+        setup: Setup,
+        restored: Restored,
+        log: impl Iterator<Item = StoredEvent>,
+    ) -> Result<Self, Damaged> {
+        let mut node = Self {
+            people: People::new(setup.secret.clone(), &setup.name),
+            setup,
+            directory: Directory::default(),
+            routes: Routes::default(),
+            outbox: Outbox::default(),
+            sync: Default::default(),
+            open_doors: Default::default(),
+            last_position: 0,
+            recent_origins: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        };
+        let mut names: BTreeMap<ChannelId, String> = restored.names.into_iter().collect();
+        let mut event_at: BTreeMap<u64, EventId> =
+            restored.outbox.iter().map(|row| (row.position, EventId::default())).collect();
+        for stored in log {
+            node.replay(&stored, &mut names)
+                .map_err(|reason| Damaged { position: stored.position, reason })?;
+            if let Some(event) = event_at.get_mut(&stored.position) {
+                *event = stored.id;
+            }
+            node.last_position = stored.position;
+        }
+        for (link, channel) in restored.links {
+            node.routes.insert(link, channel);
+        }
+        node.outbox.ids_after(restored.last_outbox_id);
+        node.outbox.restore(restored.outbox, &event_at);
+        Ok(node)
+    }
+
+    fn replay(
+        &mut self,
+        stored: &StoredEvent,
+        names: &mut BTreeMap<ChannelId, String>,
+    ) -> Result<(), String> {
+        let event = Event::decode_trusted(&stored.signed).map_err(|error| error.to_string())?;
+        let Some(channel) = self.directory.get_mut(&stored.channel) else {
+            let (replica, _) = Replica::found(&event, stored.position).map_err(|error| error.to_string())?;
+            self.directory.insert(replica, names.remove(&stored.channel));
+            return Ok(());
+        };
+        match channel.replica.admit(&event, stored.position) {
+            Admission::Accepted(_) => Ok(()),
+            Admission::Refused(invalid) => Err(invalid.to_string()),
+            Admission::Known => Err("it is there twice".to_owned()),
+            Admission::Waiting(_) => Err("its past is missing".to_owned()),
+        }
+    }
+}

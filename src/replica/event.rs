@@ -1,0 +1,220 @@
+//! Events: the signed nodes of a channel's history. Their canonical encoding is what is hashed,
+//! signed, stored and sent.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::codec::{self, CodecError};
+use crate::base::key::{self, SecretKey, Signature};
+use crate::base::{ChannelId, Digest, EventId, Identity, Kind, Timestamp, limits};
+use crate::chat::act::Act;
+
+/// The version of the event format.
+pub const VERSION: u8 = 1;
+
+/// The signed part of an event. The payload is named by hash and length, so that it can be deleted
+/// everywhere while the history stays verifiable.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Header {
+    pub version: u8,
+    /// `None` in the event that creates the channel: its id is the channel's.
+    pub channel: Option<ChannelId>,
+    /// The key of the lane, certified by an identity in the lane's first event.
+    pub device: Identity,
+    /// 0, 1, 2, … along the lane.
+    pub seq: u64,
+    /// The lane's event before; `None` iff `seq` is 0.
+    pub prev: Option<EventId>,
+    /// The other heads the author saw, ascending, at most `limits::DEPS`.
+    pub deps: Vec<EventId>,
+    /// The author's clock, never before that of any event in the past.
+    pub timestamp: Timestamp,
+    pub act: Act,
+    pub payload: Option<PayloadRef>,
+}
+
+/// What a detached payload must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PayloadRef {
+    /// BLAKE3 of the payload.
+    pub hash: Digest,
+    /// Its length in bytes.
+    pub length: u32,
+}
+
+impl PayloadRef {
+    /// The reference to these bytes.
+    pub fn of(payload: &[u8]) -> Self {
+        Self { hash: Digest(*blake3::hash(payload).as_bytes()), length: payload.len() as u32 }
+    }
+}
+
+/// A header and the lane's signature over its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub header: Header,
+    pub signature: Signature,
+    /// Known once computed or checked; never on the wire.
+    #[serde(skip)]
+    checked: Option<EventId>,
+}
+
+/// An event on the wire or on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcel {
+    pub event: Event,
+    /// The payload, unless the sender no longer has it.
+    pub payload: Option<Vec<u8>>,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.header == other.header && self.signature == other.signature
+    }
+}
+
+impl Eq for Event {}
+
+/// Why an event is no event at all, whatever the history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Malformed {
+    Encoding(CodecError),
+    /// A field breaks a rule that needs no history; the rule.
+    Field(&'static str),
+    Signature,
+    /// The payload is not the one the header names.
+    Payload,
+}
+
+impl Malformed {
+    /// Always [`Kind::Invalid`].
+    pub fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Encoding(error) => write!(f, "event {error}"),
+            Self::Field(rule) => write!(f, "event breaks the rule: {rule}"),
+            Self::Signature => f.write_str("event with a wrong signature"),
+            Self::Payload => f.write_str("payload that is not the event's"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl Event {
+    /// Signs a header.
+    pub fn sign(header: Header, device: &SecretKey) -> Self {
+        let id = header_id(&header);
+        Self { header, signature: device.sign(id.as_bytes()), checked: Some(id) }
+    }
+
+    /// Checks everything that needs no history: the fields' own rules and the signature. Costs one
+    /// signature verification the first time, nothing after; `verify` may run on any thread.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn verify(&mut self) -> Result<EventId, Malformed> {
+        if let Some(id) = self.checked {
+            return Ok(id);
+        }
+        check_fields(&self.header)?;
+        let id = header_id(&self.header);
+        if !key::verify(&self.header.device, id.as_bytes(), &self.signature) {
+            return Err(Malformed::Signature);
+        }
+        if let Some(joining) = self.header.act.joining()
+            && !joining.certificate.is_authentic()
+        {
+            return Err(Malformed::Signature);
+        }
+        self.checked = Some(id);
+        Ok(id)
+    }
+
+    /// The id. Cheap once verified.
+    pub fn id(&self) -> EventId {
+        self.checked.unwrap_or_else(|| header_id(&self.header))
+    }
+
+    /// The channel it belongs to.
+    pub fn channel(&self) -> ChannelId {
+        self.header.channel.unwrap_or_else(|| ChannelId(self.id().0))
+    }
+
+    /// The canonical bytes of header and signature.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads canonical bytes. The signature is not yet checked.
+    ///
+    /// # Errors
+    /// [`Malformed::Encoding`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        codec::decode(bytes, limits::EVENT_HEADER_BYTES + 64).map_err(Malformed::Encoding)
+    }
+
+    /// Reads bytes of this node's own log, whose signature was checked before they were written.
+    ///
+    /// # Errors
+    /// [`Malformed::Encoding`].
+    pub fn decode_trusted(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut event = Self::decode(bytes)?;
+        event.checked = Some(header_id(&event.header));
+        Ok(event)
+    }
+}
+
+impl Parcel {
+    /// Checks the event by itself and that the payload, if there is one, is the event's.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn verify(&mut self) -> Result<EventId, Malformed> {
+        if let Some(payload) = &self.payload
+            && self.event.header.payload != Some(PayloadRef::of(payload))
+        {
+            return Err(Malformed::Payload);
+        }
+        self.event.verify()
+    }
+
+    /// Bytes on the wire, nearly.
+    pub fn size(&self) -> usize {
+        codec::encode(&self.event).len() + self.payload.as_ref().map_or(0, Vec::len) + 8
+    }
+}
+
+fn header_id(header: &Header) -> EventId {
+    EventId(*blake3::hash(&codec::encode(header)).as_bytes())
+}
+
+fn check_fields(header: &Header) -> Result<(), Malformed> {
+    let rule = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(Malformed::Field(rule)) };
+    rule(header.version == VERSION, "the version is known")?;
+    rule(header.prev.is_none() == (header.seq == 0), "prev is absent exactly in the first event of a lane")?;
+    rule(header.act.joining().is_some() == (header.seq == 0), "a lane opens by creating or joining, only")?;
+    let creates = matches!(header.act, Act::CreateChannel { .. });
+    rule(header.channel.is_none() == creates, "the channel is absent exactly in the event that creates it")?;
+    rule(!creates || header.deps.is_empty(), "a channel's first event has no past")?;
+    rule(header.seq > 0 || creates || !header.deps.is_empty(), "a member joins a channel that has a past")?;
+    rule(header.deps.len() <= limits::DEPS, "deps are at most as many as allowed")?;
+    rule(header.deps.windows(2).all(|pair| pair[0] < pair[1]), "deps ascend")?;
+    rule(header.prev.is_none_or(|prev| !header.deps.contains(&prev)), "prev is not among the deps")?;
+    rule(header.act.is_well_formed(), "texts and names are within bounds")?;
+    let says = matches!(header.act, Act::SendMessage);
+    rule(header.payload.is_some() == says, "a message has a payload, nothing else has")?;
+    let fits = |payload: PayloadRef| payload.length as usize <= limits::PAYLOAD_BYTES;
+    rule(header.payload.is_none_or(fits), "the payload is within bounds")?;
+    if let Some(joining) = header.act.joining() {
+        rule(joining.certificate.device == header.device, "the certificate names the lane's device")?;
+        rule(joining.certificate.expires >= header.timestamp, "the certificate has not expired")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! The driver loop: the one thread that owns the node and the store. It gathers inputs, lets the
+//! node decide, makes all their batches durable in one transaction, and only then carries out the
+//! effects.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::Clock;
+use crate::base::{EventId, limits};
+use crate::chat::intent::{Intent, Submission};
+use crate::node::{
+    Batch, Delivery, Door, Input, Node, Outcome, Output, Receipt, Refusal, StoredEvent, Write,
+};
+use crate::overlay::Destination;
+use crate::port::{Command, HistoryQuery, NodeStatus, Opening, Range};
+use crate::replica::Packet;
+use crate::store::{Store, StoreError, Window};
+
+/// Events kept at hand after their commit, so that sending them on needs no read.
+const RECENT_EVENTS: usize = 2_048;
+
+/// Where packets for other nodes go.
+pub(super) type Outgoing = mpsc::Sender<(Destination, Vec<u8>)>;
+
+/// The node, its store, and everybody who waits for something from it.
+pub(super) struct Driver {
+    node: Node,
+    store: Store,
+    clock: Clock,
+    outgoing: Option<Outgoing>,
+    doors: BTreeMap<Door, mpsc::Sender<Delivery>>,
+    tickets: u64,
+    submissions: BTreeMap<u64, oneshot::Sender<Result<Receipt, Refusal>>>,
+    notes: BTreeMap<u64, oneshot::Sender<()>>,
+    recent: BTreeMap<u64, StoredEvent>,
+    dropped_packets: u64,
+    gave_up: u64,
+}
+
+impl Driver {
+    pub fn new(node: Node, store: Store, outgoing: Option<Outgoing>) -> Self {
+        Self {
+            node,
+            store,
+            clock: Clock::default(),
+            outgoing,
+            doors: BTreeMap::new(),
+            tickets: 0,
+            submissions: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            dropped_packets: 0,
+            gave_up: 0,
+        }
+    }
+
+    /// Runs until told to stop. An error means that the store failed: nothing after the failure
+    /// was acknowledged.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
+        loop {
+            let wait = self.node.next_timeout().map(|at| self.clock.until(at));
+            let first =
+                match tokio::time::timeout(wait.unwrap_or(Duration::from_secs(60)), commands.recv()).await {
+                    Ok(Some(command)) => Some(command),
+                    Ok(None) => break,
+                    Err(_) => None,
+                };
+            let mut outputs = Vec::new();
+            let mut stop = None;
+            let mut next = first;
+            for _ in 0..limits::GROUP_COMMIT_INPUTS {
+                match next.take() {
+                    Some(Command::Stop { reply }) => stop = Some(reply),
+                    Some(command) => self.take(command, &mut outputs)?,
+                    None => break,
+                }
+                next = commands.try_recv().ok();
+            }
+            if let Some(command) = next {
+                self.take(command, &mut outputs)?;
+            }
+            let now = self.clock.now();
+            if self.node.next_timeout().is_some_and(|at| at <= now) {
+                outputs.extend(self.node.handle(now, Input::Timeout));
+            }
+            self.settle(outputs).await?;
+            if let Some(reply) = stop {
+                self.store.checkpoint()?;
+                let _ = reply.send(());
+                break;
+            }
+        }
+        self.store.close()
+    }
+
+    /// One command: an input for the node, or a question answered from what is durable.
+    fn take(&mut self, command: Command, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
+        let input = match command {
+            Command::Submit { submission, reply } => {
+                let known = self.known_origin(&submission)?;
+                let ticket = self.ticket();
+                self.submissions.insert(ticket, reply);
+                Input::Submit { ticket, submission, known }
+            }
+            Command::Report { door, delivery, outcome } => {
+                if let Outcome::Retry { reason, .. } = &outcome {
+                    tracing::info!(%door, reason, "a delivery waits and will be tried again");
+                }
+                Input::Report { delivery, outcome }
+            }
+            Command::Remember { door, key, value, reply } => {
+                let ticket = self.ticket();
+                self.notes.insert(ticket, reply);
+                Input::Remember { ticket, door, key, value }
+            }
+            Command::OpenDoor { door, deliveries, reply } => {
+                self.commit_pending(outputs)?;
+                let notes = self.store.notes(&door)?;
+                let _ = reply.send(Opening { channels: self.node.channels(), notes });
+                self.doors.insert(door.clone(), deliveries);
+                Input::DoorOpened(door)
+            }
+            Command::PeerUp(peer) => Input::PeerUp(peer),
+            Command::PeerDown(peer) => Input::PeerDown(peer),
+            Command::Packet { from, packet, dropped } => {
+                if dropped > 0 {
+                    outputs.extend(self.node.handle(self.clock.now(), Input::Garbage { count: dropped }));
+                }
+                Input::Packet { from, packet }
+            }
+            Command::History { query, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.history(&query)?);
+                return Ok(());
+            }
+            Command::Channels { reply } => {
+                let _ = reply.send(self.node.channels());
+                return Ok(());
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.status());
+                return Ok(());
+            }
+            Command::Bytes { .. } | Command::Stop { .. } => return Ok(()),
+        };
+        outputs.extend(self.node.handle(self.clock.now(), input));
+        Ok(())
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    /// The event that a message's origin became before, if the store knows it.
+    fn known_origin(&self, submission: &Submission) -> Result<Option<EventId>, StoreError> {
+        match &submission.intent {
+            Intent::SendMessage { content, .. } => match &content.origin {
+                Some(origin) => self.store.seen(&origin.link, &origin.external_id),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes durable what the node has decided so far; its effects stay for later.
+    fn commit_pending(&mut self, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
+        let mut batches = Vec::new();
+        outputs.retain_mut(|output| match output {
+            Output::Commit(batch) => {
+                batches.push(std::mem::take(batch));
+                false
+            }
+            _ => true,
+        });
+        if batches.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(&batches)?;
+        self.keep_recent(batches);
+        Ok(())
+    }
+
+    fn keep_recent(&mut self, batches: Vec<Batch>) {
+        for write in batches.into_iter().flat_map(|batch| batch.0) {
+            if let Write::Event(event) = write {
+                self.recent.insert(event.position, event);
+            }
+        }
+        while self.recent.len() > RECENT_EVENTS {
+            self.recent.pop_first();
+        }
+    }
+
+    /// Commits, then carries out the effects in order.
+    async fn settle(&mut self, mut outputs: Vec<Output>) -> Result<(), StoreError> {
+        while !outputs.is_empty() {
+            self.commit_pending(&mut outputs)?;
+            let mut broadcast = Vec::new();
+            let mut returned = Vec::new();
+            for output in outputs {
+                self.carry_out(output, &mut broadcast, &mut returned).await?;
+            }
+            self.send_events(Destination::Domain, &broadcast, false)?;
+            outputs = returned;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        &mut self,
+        output: Output,
+        broadcast: &mut Vec<u64>,
+        returned: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        match output {
+            Output::Commit(_) => {}
+            Output::Reply { ticket, result } => {
+                if let Some(reply) = self.submissions.remove(&ticket) {
+                    let _ = reply.send(result);
+                }
+            }
+            Output::Remembered { ticket } => {
+                if let Some(reply) = self.notes.remove(&ticket) {
+                    let _ = reply.send(());
+                }
+            }
+            Output::Deliver { door, delivery } => self.deliver(door, *delivery, returned).await,
+            Output::DeliverStored { door, id, link, uncertain, position } => {
+                let stored = self.stored(position)?;
+                match stored.as_ref().and_then(|stored| self.node.news_of(stored)) {
+                    Some(news) => {
+                        let delivery = Delivery { id, link: Some(link), uncertain, news };
+                        self.deliver(door, delivery, returned).await;
+                    }
+                    None => {
+                        let outcome =
+                            Outcome::Failed { reason: "there is nothing left to deliver".to_owned() };
+                        let now = self.clock.now();
+                        returned.extend(self.node.handle(now, Input::Report { delivery: id, outcome }));
+                    }
+                }
+            }
+            Output::GaveUp { link, reason } => {
+                self.gave_up += 1;
+                tracing::warn!(?link, reason, "a delivery was given up");
+            }
+            Output::SendEvents { to: Destination::Domain, positions, .. } => broadcast.extend(positions),
+            Output::SendEvents { to, positions, more } => self.send_events(to, &positions, more)?,
+            Output::Send { to, packet } => self.send(to, &packet),
+        }
+        Ok(())
+    }
+
+    async fn deliver(&mut self, door: Door, delivery: Delivery, returned: &mut Vec<Output>) {
+        let Some(sender) = self.doors.get(&door) else { return };
+        let id = delivery.id;
+        let gone = if door.is_durable() && id != 0 {
+            match sender.try_send(delivery) {
+                Ok(()) => false,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    let reason = "the connector is busy".to_owned();
+                    let outcome = Outcome::Retry { uncertain: false, after_ms: None, reason };
+                    let now = self.clock.now();
+                    returned.extend(self.node.handle(now, Input::Report { delivery: id, outcome }));
+                    false
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => true,
+            }
+        } else {
+            sender.send(delivery).await.is_err()
+        };
+        if gone {
+            self.doors.remove(&door);
+            returned.extend(self.node.handle(self.clock.now(), Input::DoorClosed(door)));
+        }
+    }
+
+    fn stored(&self, position: u64) -> Result<Option<StoredEvent>, StoreError> {
+        match self.recent.get(&position) {
+            Some(event) => Ok(Some(event.clone())),
+            None => self.store.event(position),
+        }
+    }
+
+    fn send_events(&mut self, to: Destination, positions: &[u64], more: bool) -> Result<(), StoreError> {
+        if positions.is_empty() || self.outgoing.is_none() {
+            return Ok(());
+        }
+        let mut parcels = Vec::with_capacity(positions.len());
+        for position in positions {
+            parcels.extend(self.stored(*position)?.and_then(|stored| stored.parcel()));
+        }
+        let limit = match to {
+            Destination::Domain => limits::BROADCAST_BYTES,
+            Destination::Peer(_) => limits::PACKET_BYTES,
+        };
+        for packet in Packet::pack(parcels, limit, more) {
+            self.send(to, &packet);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, to: Destination, packet: &Packet) {
+        let Some(outgoing) = &self.outgoing else { return };
+        if outgoing.try_send((to, packet.encode())).is_err() {
+            // The overlay is behind. Whoever lacks the packet asks for its events later.
+            self.dropped_packets += 1;
+        }
+    }
+
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<crate::chat::view::News>, StoreError> {
+        let window = match query.range {
+            Range::Latest => Window::Latest,
+            Range::After(position) => Window::After(position),
+            Range::Before(event) => match self.store.position_of(&event)? {
+                Some(position) => Window::Before(position),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let limit = query.limit.min(limits::HISTORY_MESSAGES);
+        let stored = self.store.history(&query.channel, window, limit)?;
+        Ok(stored.iter().filter_map(|stored| self.node.news_of(stored)).collect())
+    }
+
+    fn status(&self) -> NodeStatus {
+        let outbox = self.node.outbox_depths().into_iter().map(|(door, depth)| (door.to_string(), depth));
+        let refused = self.node.refused().iter().map(|(reason, count)| ((*reason).to_owned(), *count));
+        let ours = [("packet_dropped", self.dropped_packets), ("delivery_given_up", self.gave_up)];
+        let ours =
+            ours.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count));
+        NodeStatus {
+            node: self.node.id(),
+            peers: self.node.peers(),
+            channels: self.node.channel_count(),
+            events: self.node.events(),
+            pending_events: self.node.pending_events(),
+            outbox: outbox.collect(),
+            refused: refused.chain(ours).collect(),
+            state_root: self.node.state_root(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The schema and the way to it from every earlier one. The version lies in `PRAGMA user_version`.
+//! A migration that was released is never changed: a change of mind is the next migration.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// Marks the file as ours (`PRAGMA application_id`): "MCht".
+const APPLICATION_ID: i64 = 0x4d43_6874;
+
+/// Entry `n` leads from version `n` to `n + 1`.
+const MIGRATIONS: &[&str] = &[FIRST_LIGHT];
+
+/// An index over the first eight bytes of a hash finds its row as surely as one over all 32 once
+/// the row is compared, and is a third of the size.
+const FIRST_LIGHT: &str = "
+    CREATE TABLE channels (
+        id INTEGER PRIMARY KEY,
+        channel BLOB NOT NULL UNIQUE,
+        name TEXT
+    ) STRICT;
+
+    CREATE TABLE links (
+        id INTEGER PRIMARY KEY,
+        -- Canonical encoding.
+        link BLOB NOT NULL UNIQUE
+    ) STRICT;
+
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY,
+        channel INTEGER NOT NULL REFERENCES channels,
+        visible INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        signed BLOB NOT NULL,
+        payload BLOB
+    ) STRICT;
+    CREATE INDEX events_by_id ON events (substr(id, 1, 8));
+    -- Ordered by position within a channel, as every index ends in the row's key.
+    CREATE INDEX events_shown ON events (channel) WHERE visible = 1;
+
+    -- AUTOINCREMENT: the highest id is known even after its row is gone.
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        link INTEGER NOT NULL REFERENCES links,
+        position INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_at INTEGER NOT NULL,
+        uncertain INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE seen (
+        id INTEGER PRIMARY KEY,
+        link INTEGER NOT NULL REFERENCES links,
+        -- The first eight bytes of BLAKE3 of the external id.
+        key INTEGER NOT NULL,
+        external_id TEXT NOT NULL,
+        event BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX seen_by_key ON seen (key);
+    CREATE INDEX seen_by_event ON seen (substr(event, 1, 8));
+
+    CREATE TABLE carried (
+        link INTEGER PRIMARY KEY REFERENCES links,
+        channel INTEGER NOT NULL REFERENCES channels,
+        since INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE persons (
+        account TEXT PRIMARY KEY,
+        identity BLOB NOT NULL,
+        username TEXT NOT NULL,
+        display_name TEXT NOT NULL,
+        home TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE notes (
+        -- Canonical encoding.
+        door BLOB NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (door, key)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Takes the lock and refuses a file that is not ours or comes from the future. Changes nothing.
+pub(super) fn inspect(db: &Connection) -> Result<(), StoreError> {
+    let found = version(db)?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let empty = tables == 0 && found == 0 && application == 0;
+    if !empty && application != APPLICATION_ID {
+        return Err(StoreError::NotAStore(Default::default()));
+    }
+    let known = MIGRATIONS.len() as u32;
+    if found > known {
+        return Err(StoreError::Newer { path: Default::default(), found, known });
+    }
+    Ok(())
+}
+
+/// Runs the migrations that are missing, each with its version in one transaction.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version(db)? as usize) {
+        let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        step.execute_batch(migration)?;
+        step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        step.pragma_update(None, "user_version", index as i64 + 1)?;
+        step.commit()?;
+    }
+    Ok(())
+}
+
+fn version(db: &Connection) -> Result<u32, StoreError> {
+    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    u32::try_from(found).map_err(|_| StoreError::NotAStore(Default::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_migration_runs_once() {
+        let mut db = Connection::open_in_memory().unwrap();
+        inspect(&db).unwrap();
+        assert_eq!(version(&db).unwrap(), 0);
+        for _ in 0..2 {
+            migrate(&mut db).unwrap();
+            inspect(&db).unwrap();
+            assert_eq!(version(&db).unwrap(), MIGRATIONS.len() as u32);
+        }
+    }
+}

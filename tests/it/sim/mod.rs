@@ -1,0 +1,137 @@
+//! The simulator: several real `Node`s under seeded virtual time, with loss, duplication,
+//! reordering, partitions, and crashes before and after a commit. Checkers look at what people
+//! were promised.
+
+mod disk;
+mod far_side;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multichat::base::{Digest, EventId, Timestamp};
+use multichat::chat::access::Role;
+use multichat::chat::act::Act;
+use multichat::chat::build::{self, Holdings, Setting};
+use multichat::node::StoredEvent;
+use multichat::replica::Event;
+use world::{Faults, World};
+
+/// Seeds of the regular run; `MULTICHAT_SIM_SEEDS` asks for another number.
+const SEEDS: u64 = 1_000;
+
+fn run(seed: u64, faults: Faults) -> World {
+    let mut world = World::new(seed, 3, faults);
+    world.converse(24);
+    world.heal_and_rest();
+    check(&world);
+    world
+}
+
+fn check(world: &World) {
+    let seed = world.seed;
+    let roots: BTreeSet<Digest> = world.roots().into_iter().collect();
+    assert_eq!(roots.len(), 1, "seed {seed}: nodes at rest hold different states");
+    for (node, disk) in world.disks().enumerate() {
+        let held: BTreeSet<EventId> = disk.log.values().map(|stored| stored.id).collect();
+        for (promised, by) in &world.promised {
+            assert!(
+                held.contains(promised),
+                "seed {seed}: node {node} lost an event that node {by} accepted"
+            );
+        }
+        let log: Vec<&StoredEvent> = disk.log.values().collect();
+        no_nullifier_twice(seed, &log);
+    }
+    assert!(world.promised.len() >= 10, "seed {seed}: hardly anything was said");
+    world.far_side.check(seed, &world.messages_for_far_side());
+    for session in &world.sessions {
+        let distinct: BTreeSet<&EventId> = session.iter().collect();
+        assert_eq!(distinct.len(), session.len(), "seed {seed}: a line was shown twice in a session");
+    }
+}
+
+/// Rebuilds every action of a log and looks for a nullifier that is spent twice.
+fn no_nullifier_twice(seed: u64, log: &[&StoredEvent]) {
+    let mut lanes: BTreeMap<EventId, (Setting, Option<Holdings>)> = BTreeMap::new();
+    let mut lane_of: BTreeMap<EventId, EventId> = BTreeMap::new();
+    let mut spent: BTreeSet<Digest> = BTreeSet::new();
+    for stored in log {
+        let event = Event::decode_trusted(&stored.signed).unwrap();
+        let (id, header) = (event.id(), &event.header);
+        let lane = header.prev.map_or(id, |prev| lane_of[&prev]);
+        lane_of.insert(id, lane);
+        let (identity, role) = match (header.act.joining(), lanes.get(&lane)) {
+            (Some(joining), _) => {
+                let founds = matches!(header.act, Act::CreateChannel { .. });
+                (joining.certificate.identity, if founds { Role::Founder } else { Role::Member })
+            }
+            (None, Some((setting, _))) => (setting.identity, setting.role),
+            (None, None) => panic!("seed {seed}: an event without a lane"),
+        };
+        let setting = Setting {
+            event: id,
+            channel: event.channel(),
+            identity,
+            device: header.device,
+            role,
+            timestamp: header.timestamp,
+            payload: header.payload.map(|payload| payload.hash),
+        };
+        let held = lanes.get(&lane).and_then(|(_, held)| held.clone());
+        let (action, _) = build::action(&header.act, &setting, held.as_ref()).unwrap();
+        for nullifier in action.check().unwrap().nullifiers() {
+            assert!(spent.insert(*nullifier), "seed {seed}: a nullifier was spent twice");
+        }
+        let next = build::verify(&header.act, &setting, held.as_ref()).unwrap();
+        lanes.insert(lane, (setting, next));
+    }
+}
+
+fn seeds() -> u64 {
+    std::env::var("MULTICHAT_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+/// Runs seeds on both cores; the first failure of either fails the test.
+fn run_all(faults: Faults, first: u64, count: u64) {
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2u64)
+            .map(|worker| {
+                scope.spawn(move || {
+                    for seed in (first..first + count).filter(|seed| seed % 2 == worker) {
+                        run(seed, faults);
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().expect("the seed named above shows it again");
+        }
+    });
+}
+
+#[test]
+fn a_thousand_bad_days_end_well() {
+    run_all(Faults::all(), 0, seeds());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..20 {
+        let (one, two) = (run(seed, Faults::all()), run(seed, Faults::all()));
+        assert_eq!(one.transcript(), two.transcript(), "seed {seed}");
+    }
+    assert_ne!(run(1, Faults::all()).transcript(), run(2, Faults::all()).transcript());
+}
+
+#[test]
+fn two_nodes_cut_from_each_other_converge_after_healing() {
+    let mut world = World::new(7, 2, Faults::none());
+    world.converse(10);
+    world.cut(0, 1, true);
+    world.converse(30);
+    world.step_until(Timestamp(world.now().0 + 60_000));
+    let apart: BTreeSet<Digest> = world.roots().into_iter().collect();
+    assert_eq!(apart.len(), 2, "both sides went on alone");
+    world.heal_and_rest();
+    check(&world);
+}

@@ -1,0 +1,451 @@
+//! Nodes, the network between them, and virtual time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use multichat::base::key::SecretKey;
+use multichat::base::{Digest, EventId, NodeId, Timestamp, limits};
+use multichat::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use multichat::chat::message::{Content, Origin};
+use multichat::chat::profile::Profile;
+use multichat::chat::view::What;
+use multichat::node::{Delivery, Door, Input, Node, Output, Setup, Write};
+use multichat::overlay::Destination;
+use multichat::replica::Packet;
+
+use super::disk::Disk;
+use super::far_side::{self, FarSide};
+
+/// What goes wrong, in chances out of 100.
+#[derive(Clone, Copy)]
+pub struct Faults {
+    pub loss: u64,
+    pub duplication: u64,
+    pub crash: u64,
+    pub partition: u64,
+    pub far_side: u64,
+}
+
+impl Faults {
+    pub fn none() -> Self {
+        Self { loss: 0, duplication: 0, crash: 0, partition: 0, far_side: 0 }
+    }
+
+    pub fn all() -> Self {
+        Self { loss: 10, duplication: 10, crash: 2, partition: 10, far_side: 20 }
+    }
+}
+
+struct Machine {
+    setup: Setup,
+    /// `None` while it is down.
+    node: Option<Node>,
+    disk: Disk,
+    /// Deliveries its Matrix connector holds, in order.
+    connector: VecDeque<Delivery>,
+}
+
+enum Happening {
+    Packet { to: usize, from: NodeId, bytes: Vec<u8> },
+    Connector { at: usize },
+    Restart { at: usize },
+    Tick { at: usize },
+}
+
+pub struct World {
+    pub seed: u64,
+    pub far_side: FarSide,
+    /// Events whose author was told that they are accepted, and by which node.
+    pub promised: Vec<(EventId, usize)>,
+    /// For each session of an IRC listener, what it showed.
+    pub sessions: Vec<Vec<EventId>>,
+    now: Timestamp,
+    random: u64,
+    faults: Faults,
+    machines: Vec<Machine>,
+    session_of: Vec<usize>,
+    agenda: BTreeMap<(Timestamp, u64), Happening>,
+    happenings: u64,
+    cuts: BTreeSet<(usize, usize)>,
+    transcript: blake3::Hasher,
+    said: u64,
+}
+
+const START: Timestamp = Timestamp(1_700_000_000_000);
+
+impl World {
+    pub fn new(seed: u64, size: usize, faults: Faults) -> Self {
+        let mut world = Self {
+            seed,
+            far_side: FarSide::default(),
+            promised: Vec::new(),
+            sessions: Vec::new(),
+            now: START,
+            random: seed,
+            faults: Faults::none(),
+            machines: Vec::new(),
+            session_of: vec![0; size],
+            agenda: BTreeMap::new(),
+            happenings: 0,
+            cuts: BTreeSet::new(),
+            transcript: blake3::Hasher::new(),
+            said: 0,
+        };
+        for index in 0..size {
+            let secret = SecretKey::from_seed(*blake3::hash(format!("{seed} {index}").as_bytes()).as_bytes());
+            let setup = Setup { secret, name: format!("node{index}") };
+            let (disk, connector) = (Disk::default(), VecDeque::new());
+            world.machines.push(Machine { setup, node: None, disk, connector });
+        }
+        for index in 0..size {
+            world.start(index);
+        }
+        let link =
+            Intent::Link { channel: ChannelRef::Name("#sim".into()), link: far_side::link(), create: true };
+        world.submit(0, Actor::Node, link);
+        world.step_until(START.plus_ms(5_000));
+        world.faults = faults;
+        world
+    }
+
+    /// A number below `bound`, from the seed alone.
+    fn random(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn chance(&mut self, of_hundred: u64) -> bool {
+        self.random(100) < of_hundred
+    }
+
+    fn schedule(&mut self, after_ms: u64, happening: Happening) {
+        self.happenings += 1;
+        self.agenda.insert((self.now.plus_ms(after_ms), self.happenings), happening);
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// People at all nodes say things while things go wrong.
+    pub fn converse(&mut self, lines: usize) {
+        for _ in 0..lines {
+            let at = self.random(self.machines.len() as u64) as usize;
+            if self.chance(self.faults.partition) {
+                let other = self.random(self.machines.len() as u64) as usize;
+                let cut = self.random(2) == 0;
+                self.cut(at, other, cut);
+            }
+            if self.chance(self.faults.far_side) {
+                self.far_side.away = !self.far_side.away;
+            }
+            self.say(at);
+            let pause = self.random(3_000);
+            self.step_until(self.now.plus_ms(pause));
+        }
+    }
+
+    /// Everything works again; time passes until nothing more happens.
+    pub fn heal_and_rest(&mut self) {
+        self.faults = Faults::none();
+        self.far_side.away = false;
+        self.cuts.clear();
+        for at in 0..self.machines.len() {
+            if self.machines[at].node.is_none() {
+                self.start(at);
+            }
+        }
+        self.introduce_all();
+        self.step_until(self.now.plus_ms(15 * limits::SUMMARY_INTERVAL_MS));
+    }
+
+    fn introduce_all(&mut self) {
+        for at in 0..self.machines.len() {
+            for other in self.neighbours(at) {
+                let peer = self.machines[other].setup.node_id();
+                self.feed(at, Input::PeerUp(peer));
+            }
+        }
+    }
+
+    pub fn cut(&mut self, one: usize, other: usize, cut: bool) {
+        let pair = (one.min(other), one.max(other));
+        if one == other || self.cuts.contains(&pair) == cut {
+            return;
+        }
+        if cut {
+            self.cuts.insert(pair)
+        } else {
+            self.cuts.remove(&pair)
+        };
+        for (at, peer) in [(one, other), (other, one)] {
+            let id = self.machines[peer].setup.node_id();
+            let both_up = self.machines[at].node.is_some() && self.machines[peer].node.is_some();
+            if both_up {
+                self.feed(at, if cut { Input::PeerDown(id) } else { Input::PeerUp(id) });
+            }
+        }
+    }
+
+    fn neighbours(&self, at: usize) -> Vec<usize> {
+        let reachable = |other: &usize| {
+            *other != at
+                && self.machines[*other].node.is_some()
+                && !self.cuts.contains(&(at.min(*other), at.max(*other)))
+        };
+        (0..self.machines.len()).filter(reachable).collect()
+    }
+
+    fn start(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let log = machine.disk.log.values().cloned().collect::<Vec<_>>().into_iter();
+        let node = Node::restore(machine.setup.clone(), machine.disk.restored(), log).unwrap();
+        machine.node = Some(node);
+        machine.connector.clear();
+        self.sessions.push(Vec::new());
+        self.session_of[at] = self.sessions.len() - 1;
+        self.feed(at, Input::DoorOpened(Door::Listener));
+        self.feed(at, Input::DoorOpened(Door::Matrix));
+        let id = self.machines[at].setup.node_id();
+        for other in self.neighbours(at) {
+            let peer = self.machines[other].setup.node_id();
+            self.feed(at, Input::PeerUp(peer));
+            self.feed(other, Input::PeerUp(id));
+        }
+        self.schedule(1, Happening::Tick { at });
+    }
+
+    fn crash(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        machine.node = None;
+        machine.connector.clear();
+        let id = machine.setup.node_id();
+        for other in self.neighbours(at) {
+            self.feed(other, Input::PeerDown(id));
+        }
+        let after_ms = 100 + self.random(5_000);
+        self.schedule(after_ms, Happening::Restart { at });
+    }
+
+    fn say(&mut self, at: usize) {
+        self.said += 1;
+        let name = format!("user{}at{at}", self.random(3));
+        let profile = Profile { username: name.clone(), ..Profile::default() };
+        let actor = Actor::Person { account: name, profile };
+        let channel = ChannelRef::Name("#sim".into());
+        let intent = match self.random(12) {
+            0 => Intent::LeaveChannel { channel, reason: "enough".into() },
+            1 => Intent::UpdateChannel { channel, topic: format!("topic {}", self.said) },
+            2 => {
+                let profile = Profile { username: format!("renamed{}", self.said), ..Profile::default() };
+                Intent::UpdateProfile { profile }
+            }
+            roll => {
+                let mut content = Content::text(format!("line {} of seed {}", self.said, self.seed));
+                if at == 0 && roll == 3 {
+                    let external_id = format!("$in{}", self.said / 2);
+                    content.origin = Some(Origin { link: far_side::link(), external_id, said_at: self.now });
+                }
+                Intent::SendMessage { channel, content }
+            }
+        };
+        self.submit(at, actor, intent);
+    }
+
+    fn submit(&mut self, at: usize, actor: Actor, intent: Intent) {
+        let known = match &intent {
+            Intent::SendMessage { content, .. } => content.origin.as_ref().and_then(|origin| {
+                let key = (origin.link.clone(), origin.external_id.clone());
+                self.machines[at].disk.seen.get(&key).copied()
+            }),
+            _ => None,
+        };
+        let submission = Box::new(Submission { actor, intent, via: None, join_first: true, tag: 0 });
+        self.feed(at, Input::Submit { ticket: self.said, submission, known });
+    }
+
+    pub fn step_until(&mut self, end: Timestamp) {
+        while let Some(((at, _), _)) = self.agenda.first_key_value() {
+            if *at > end {
+                break;
+            }
+            let ((at, _), happening) = self.agenda.pop_first().unwrap();
+            self.now = at;
+            self.happen(happening);
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Packet { to, from, bytes } => {
+                let sender =
+                    self.machines.iter().position(|machine| machine.setup.node_id() == from).unwrap();
+                if self.neighbours(to).contains(&sender) && self.machines[to].node.is_some() {
+                    let packet = Packet::decode(&bytes).unwrap();
+                    self.feed(to, Input::Packet { from, packet });
+                }
+            }
+            Happening::Connector { at } => self.run_connector(at),
+            Happening::Restart { at } => {
+                if self.machines[at].node.is_none() {
+                    self.start(at);
+                }
+            }
+            Happening::Tick { at } => {
+                let due = self.machines[at].node.as_ref().and_then(Node::next_timeout);
+                if due.is_some_and(|due| due <= self.now) {
+                    self.feed(at, Input::Timeout);
+                }
+                if self.machines[at].node.is_some() {
+                    self.schedule(250, Happening::Tick { at });
+                }
+            }
+        }
+    }
+
+    /// The Matrix connector sends what it holds, one by one, and forgets the rest after a failure.
+    fn run_connector(&mut self, at: usize) {
+        let Some(delivery) = self.machines[at].connector.pop_front() else { return };
+        if self.machines[at].node.is_none() {
+            return;
+        }
+        let answer_lost = self.chance(self.faults.far_side / 4);
+        let outcome = self.far_side.deliver(&delivery, answer_lost);
+        if matches!(outcome, multichat::node::Outcome::Retry { .. }) {
+            self.machines[at].connector.clear();
+        } else {
+            let after_ms = 1 + self.random(20);
+            self.schedule(after_ms, Happening::Connector { at });
+        }
+        self.feed(at, Input::Report { delivery: delivery.id, outcome });
+    }
+
+    /// One input, and all that follows from it; perhaps a crash before or after the commit.
+    fn feed(&mut self, at: usize, input: Input) {
+        let now = self.now;
+        let Some(node) = self.machines[at].node.as_mut() else { return };
+        let outputs = node.handle(now, input);
+        self.transcript.update(format!("{now:?} {at} {outputs:?}\n").as_bytes());
+        let commits = matches!(outputs.first(), Some(Output::Commit(_)));
+        let fatal = commits && self.chance(self.faults.crash);
+        if fatal && self.random(2) == 0 {
+            self.crash(at);
+            return;
+        }
+        let mut outputs = outputs.into_iter().peekable();
+        if let Some(Output::Commit(batch)) = outputs.next_if(|output| matches!(output, Output::Commit(_))) {
+            let promised = batch.0.iter().any(|write| matches!(write, Write::Event(_)));
+            self.machines[at].disk.commit(batch);
+            if fatal && promised {
+                self.crash(at);
+                return;
+            }
+        }
+        for output in outputs {
+            self.carry_out(at, output);
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output) {
+        match output {
+            Output::Commit(_) => panic!("seed {}: a commit after an effect", self.seed),
+            Output::Reply { result, .. } => {
+                if let Ok(receipt) = result {
+                    self.promised.extend(receipt.event.map(|event| (event, at)));
+                }
+            }
+            Output::Deliver { door: Door::Listener, delivery } => {
+                let session = self.session_of[at];
+                self.sessions[session].push(delivery.news.event);
+            }
+            Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
+            Output::DeliverStored { id, link, uncertain, position, .. } => {
+                let machine = &self.machines[at];
+                let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
+                let news = machine.node.as_ref().and_then(|node| node.news_of(stored)).expect("visible");
+                self.hand_to_connector(at, Delivery { id, link: Some(link), uncertain, news });
+            }
+            Output::SendEvents { to, positions, more } => {
+                let log = &self.machines[at].disk.log;
+                let parcels: Vec<_> =
+                    positions.iter().filter_map(|position| log.get(position)?.parcel()).collect();
+                for packet in Packet::pack(parcels, limits::PACKET_BYTES, more) {
+                    self.transmit(at, to, &packet);
+                }
+            }
+            Output::Send { to, packet } => self.transmit(at, to, &packet),
+            Output::Remembered { .. } => {}
+            Output::GaveUp { reason, .. } => panic!("seed {}: gave up: {reason}", self.seed),
+        }
+    }
+
+    fn hand_to_connector(&mut self, at: usize, delivery: Delivery) {
+        if delivery.id == 0 {
+            return;
+        }
+        if self.machines[at].connector.is_empty() {
+            let after_ms = 1 + self.random(20);
+            self.schedule(after_ms, Happening::Connector { at });
+        }
+        self.machines[at].connector.push_back(delivery);
+    }
+
+    fn transmit(&mut self, from: usize, to: Destination, packet: &Packet) {
+        let id = self.machines[from].setup.node_id();
+        let targets: Vec<usize> = self
+            .neighbours(from)
+            .into_iter()
+            .filter(|other| match to {
+                Destination::Domain => true,
+                Destination::Peer(peer) => self.machines[*other].setup.node_id() == peer,
+            })
+            .collect();
+        for target in targets {
+            let copies = if self.chance(self.faults.loss) {
+                0
+            } else {
+                1 + u64::from(self.chance(self.faults.duplication))
+            };
+            for _ in 0..copies {
+                let after_ms = 1 + self.random(200);
+                let bytes = packet.encode();
+                self.schedule(after_ms, Happening::Packet { to: target, from: id, bytes });
+            }
+        }
+    }
+
+    pub fn roots(&self) -> Vec<Digest> {
+        self.machines.iter().filter_map(|machine| machine.node.as_ref()).map(Node::state_root).collect()
+    }
+
+    pub fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.machines.iter().map(|machine| &machine.disk)
+    }
+
+    /// Messages of node 0's log that did not come from the far side itself, in order.
+    pub fn messages_for_far_side(&self) -> Vec<EventId> {
+        let machine = &self.machines[0];
+        let node = machine.node.as_ref().expect("up at rest");
+        let news = machine
+            .disk
+            .log
+            .values()
+            .filter(|stored| stored.visible)
+            .filter_map(|stored| node.news_of(stored));
+        news.filter(|news| match &news.what {
+            What::Message(content) => {
+                content.origin.as_ref().is_none_or(|origin| origin.link != far_side::link())
+            }
+            _ => false,
+        })
+        .map(|news| news.event)
+        .collect()
+    }
+
+    pub fn transcript(&self) -> Digest {
+        Digest(*self.transcript.finalize().as_bytes())
+    }
+}
