@@ -148,6 +148,17 @@ impl Request {
         }
     }
 
+    /// Who acts, if not the node's own user.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Create { user, .. }
+            | Self::Join { user, .. }
+            | Self::Leave { user, .. }
+            | Self::Send { user, .. } => user.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The wish in it; `None` for a question.
     pub(super) fn into_submission(self) -> Result<Option<Submission>, BadName> {
         let (user, intent) = match self {

@@ -202,6 +202,7 @@ async fn history(
 
 async fn submit(handle: &Handle, wish: Request) -> Result<Answer, Refused> {
     let channel = wish.channel().map(ToOwned::to_owned);
+    let acting = wish.user().map(|user| format!(" --as '{user}'")).unwrap_or_default();
     let invalid = |reason: String| Refused { kind: Kind::Invalid, reason };
     let submission = wish.into_submission().map_err(|error| invalid(error.to_string()))?;
     let submission = submission.ok_or_else(|| invalid("that is a question, not a wish".into()))?;
@@ -211,21 +212,21 @@ async fn submit(handle: &Handle, wish: Request) -> Result<Answer, Refused> {
             event: receipt.event.map(|event| event.to_string()),
         })),
         Err(refusal) => {
-            let reason = format!("{refusal}{}", advice(&refusal, channel.as_deref()));
+            let reason = format!("{refusal}{}", advice(&refusal, channel.as_deref(), &acting));
             Err(Refused { kind: refusal.kind(), reason })
         }
     }
 }
 
 /// What to do about a refusal, where its own words do not say so.
-fn advice(refusal: &Refusal, channel: Option<&str>) -> String {
+fn advice(refusal: &Refusal, channel: Option<&str>, acting: &str) -> String {
     let name = channel.map(as_named).unwrap_or_default();
     match refusal {
-        Refusal::NotAMember => format!(": join it with `multichat channel join '{name}'`"),
+        Refusal::NotAMember => format!(": join it with `multichat channel join '{name}'{acting}`"),
         Refusal::NoSuchChannel(_) => {
             ": see `multichat channels`, or make it with `multichat channel create`".into()
         }
-        Refusal::ChannelExists(_) => format!(": join it with `multichat channel join '{name}'`"),
+        Refusal::ChannelExists(_) => format!(": join it with `multichat channel join '{name}'{acting}`"),
         Refusal::LinkTaken(_) => ": take it away first with `multichat link remove`".into(),
         Refusal::NoSuchLink => ": see `multichat links`".into(),
         Refusal::NotPermitted(_) => ": ask a founder or admin of the channel".into(),
@@ -240,7 +241,7 @@ async fn find(handle: &Handle, channel: &str) -> Result<ChannelView, Refused> {
     let found = channels.into_iter().find(|view| view.name == name || view.id.to_string() == channel);
     found.ok_or_else(|| {
         let refusal = Refusal::NoSuchChannel(name);
-        Refused { kind: refusal.kind(), reason: format!("{refusal}{}", advice(&refusal, None)) }
+        Refused { kind: refusal.kind(), reason: format!("{refusal}{}", advice(&refusal, None, "")) }
     })
 }
 

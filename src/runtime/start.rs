@@ -332,7 +332,7 @@ async fn bind_matrix(matrix: &MatrixConfig, config: &Config, base_dir: &Path) ->
     let text = std::fs::read_to_string(&path).map_err(|error| invalid(error.to_string()))?;
     let registration = Registration::from_yaml(&text).map_err(|error| invalid(error.to_string()))?;
     let rooms = config.links.iter().filter_map(|link| Some((link.channel.clone(), link.matrix.clone()?)));
-    Ok(Matrix::bind(matrix, registration).await?.with_links(rooms.collect()))
+    Matrix::bind(matrix, registration, rooms.collect()).await
 }
 
 fn default_domain() -> DomainConfig {

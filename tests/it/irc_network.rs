@@ -222,7 +222,7 @@ async fn stand_in(
     while let Some(command) = requests.recv().await {
         match command {
             Command::Submit { submission, reply } => {
-                let _ = submitted.send(submission);
+                let _ = submitted.send(*submission);
                 let _ = reply.send(Ok(Receipt { channel: None, event: Some(EventId([200; 32])) }));
             }
             Command::Report { delivery, outcome, .. } => {

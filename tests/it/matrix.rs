@@ -308,9 +308,12 @@ fn free_port() -> u16 {
 #[derive(Clone, Default)]
 struct StandIn {
     calls: Arc<Mutex<Vec<String>>>,
-    /// Answers to the next messages: status, `Retry-After`, body.
-    answers: Arc<Mutex<VecDeque<(u16, Option<&'static str>, &'static str)>>>,
+    /// Answers to the next messages.
+    answers: Arc<Mutex<VecDeque<CannedAnswer>>>,
 }
+
+/// Status, `Retry-After`, body.
+type CannedAnswer = (u16, Option<&'static str>, &'static str);
 
 impl StandIn {
     /// Gives its address.

@@ -72,7 +72,10 @@ enum Transport {
 }
 
 fn port(key: &str, transport: Transport, address: &str, running: bool) -> Finding {
-    let check = format!("port {address}");
+    let check = match transport {
+        Transport::Udp => format!("port {address}/udp"),
+        Transport::Tcp | Transport::Unknown => format!("port {address}"),
+    };
     if address.ends_with(":0") {
         return Finding::ok(check, "chosen at start");
     }
