@@ -53,10 +53,15 @@ async fn play(once: bool) -> Result<(), Trouble> {
     let mut screen = Screen::new();
     let mut stage = Stage::default();
     screen.headline("Multichat demo: Matrix ↔ Multichat ↔ IRC, on real parts, all on this machine");
+    let mut is_through = false;
     let shown = tokio::select! {
-        shown = show(once, &places, &mut stage, &mut screen) => shown,
+        shown = show(once, &places, &mut stage, &mut screen, &mut is_through) => shown,
         interrupted = interrupted() => interrupted,
     };
+    let shown = shown.and_then(|()| match is_through {
+        true => Ok(()),
+        false => Err(Trouble::failed("showing the conversation", "interrupted before it was over")),
+    });
     screen.doing("stopping everything that was started");
     stage.strike().await;
     match &shown {
@@ -69,7 +74,13 @@ async fn play(once: bool) -> Result<(), Trouble> {
     shown
 }
 
-async fn show(once: bool, places: &Places, stage: &mut Stage, screen: &mut Screen) -> Result<(), Trouble> {
+async fn show(
+    once: bool,
+    places: &Places,
+    stage: &mut Stage,
+    screen: &mut Screen,
+    is_through: &mut bool,
+) -> Result<(), Trouble> {
     stage.raise(places, screen).await?;
     screen.headline("A conversation");
     let tally = conversation::hold(&mut stage.people, screen).await?;
@@ -79,6 +90,7 @@ async fn show(once: bool, places: &Places, stage: &mut Stage, screen: &mut Scree
         tally.deliveries,
         tally.slowest.as_millis()
     ));
+    *is_through = true;
     if once {
         return Ok(());
     }
