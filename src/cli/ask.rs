@@ -33,7 +33,7 @@ pub async fn run(command: &Ask, loaded: &LoadedConfig, output: &mut Output) -> R
         }
         Ask::Links => {
             let links = links(channels(&mut node).await?);
-            output.report(&links, |links| links_lines(links))?;
+            output.report(&links, links_lines)?;
         }
         Ask::Channels => {
             let channels = channels(&mut node).await?;

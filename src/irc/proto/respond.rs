@@ -47,7 +47,6 @@ mod tests {
     fn every_refusal_has_a_number() {
         for (wanted, refused, code) in [
             (Wanted::Join, Refusal::NoSuchChannel("#a".into()), 403),
-            (Wanted::Join, Refusal::AmbiguousChannel(vec!["#a~aaaa".into()]), 403),
             (Wanted::Say, Refusal::NotAMember, 404),
             (Wanted::Part, Refusal::NotAMember, 442),
             (Wanted::Topic, Refusal::NotPermitted("set_topic"), 482),
