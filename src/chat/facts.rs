@@ -6,8 +6,8 @@
 
 use std::sync::OnceLock;
 
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::base::{Digest, codec};
 use crate::machine::{AppData, ExpirableBlob, LogicError, LogicInstance, Member, logic_ref};
