@@ -112,6 +112,9 @@ impl ResourceLogic for AccessLogic {
         if acting.label != label || acting.value != value {
             return Err(LogicError::invalid("an action changes one access only"));
         }
+        if acting.authority.device != value.device {
+            return Err(LogicError::denied("act with another's access"));
+        }
         match acting.passage {
             Passage::Minted if value.role == Role::Founder => {
                 facts::minted_beside(instance, facts::logic_refs().channel)
@@ -119,8 +122,7 @@ impl ResourceLogic for AccessLogic {
             }
             Passage::Minted if value.role == Role::Member => Ok(()),
             Passage::Minted => Err(LogicError::denied("be granted that role")),
-            Passage::Renewed | Passage::Released if acting.authority.device == value.device => Ok(()),
-            Passage::Renewed | Passage::Released => Err(LogicError::denied("act with another's access")),
+            Passage::Renewed | Passage::Released => Ok(()),
         }
     }
 }
