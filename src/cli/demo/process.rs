@@ -1,7 +1,7 @@
 //! Child processes: found, started, watched and ended. It owns their lifetime: none outlives the
 //! value that stands for it. It never touches a process that it did not start.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,22 +25,42 @@ pub fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// Free TCP ports of 127.0.0.1, all different. They are free when chosen; whoever needs one should
-/// bind it soon.
+/// Where the system takes the ports of outgoing connections from begins here, or higher.
+const EPHEMERAL: u16 = 32_768;
+/// Lower ones are commonly somebody's own.
+const LOWEST: u16 = 10_000;
+
+/// Free ports of 127.0.0.1, for TCP and UDP, all different. They are free when chosen, and below
+/// those that the system gives to outgoing connections: a server that is away for a while finds
+/// its port still free when it comes back.
 ///
 /// # Errors
 /// [`Trouble::Failed`] when the system has none to give.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], Trouble> {
     let choose = || -> std::io::Result<[u16; N]> {
         // All are held at once, so that no two are the same.
-        let held = (0..N).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<Vec<_>, _>>()?;
+        let held = (0..N).map(|_| hold_port()).collect::<std::io::Result<Vec<_>>>()?;
         let mut ports = [0; N];
-        for (port, listener) in ports.iter_mut().zip(&held) {
+        for (port, (listener, _)) in ports.iter_mut().zip(&held) {
             *port = listener.local_addr()?.port();
         }
         Ok(ports)
     };
     choose().map_err(|e| Trouble::failed("choosing a free port", e))
+}
+
+fn hold_port() -> std::io::Result<(TcpListener, UdpSocket)> {
+    let mut last = std::io::Error::other("the system gives no random bytes");
+    for _ in 0..1_000 {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        let address = ("127.0.0.1", LOWEST + u16::from_le_bytes(random) % (EPHEMERAL - LOWEST));
+        match TcpListener::bind(address).and_then(|tcp| Ok((tcp, UdpSocket::bind(address)?))) {
+            Ok(held) => return Ok(held),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Waits until something accepts connections.
@@ -160,7 +180,7 @@ mod tests {
         let ports = free_ports::<4>().unwrap();
         let different: std::collections::BTreeSet<u16> = ports.into_iter().collect();
         assert_eq!(different.len(), 4);
-        assert!(!different.contains(&0));
+        assert!(different.iter().all(|port| (LOWEST..EPHEMERAL).contains(port)), "{ports:?}");
     }
 
     #[test]
