@@ -288,7 +288,8 @@ fn irssi_sessions(log: &str, nick: &str) -> Vec<Vec<String>> {
 
 fn registration(dir: &Path, port: u16) -> PathBuf {
     let url = format!("http://127.0.0.1:{port}");
-    let registration = Registration::generate(SERVER_NAME, url, "token-of-the-service", "token-of-the-homeserver");
+    let registration =
+        Registration::generate(SERVER_NAME, url, "token-of-the-service", "token-of-the-homeserver");
     let path = dir.join("registration.yaml");
     std::fs::write(&path, registration.to_yaml()).unwrap();
     path
