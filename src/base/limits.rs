@@ -29,6 +29,11 @@ pub const DISPLAY_NAME_BYTES: usize = 256;
 pub const BODY_BYTES: usize = 48 * 1024;
 /// Deliveries to one target of a link that may be under way at once; the rest wait in the outbox.
 pub const DELIVERY_WINDOW: usize = 64;
+/// Deliveries of one link that may wait in the outbox; a further one is given up at once and counted,
+/// so that what waits stays whole and in order.
+pub const OUTBOX_ROWS: usize = 100_000;
+/// Bytes of an account that a door speaks for.
+pub const ACCOUNT_BYTES: usize = 512;
 /// Deliveries waiting for one door in all; the queue between node and connector holds as many.
 pub const DOOR_QUEUE: usize = 4096;
 /// Commands waiting for the node; senders wait when it is full.

@@ -9,8 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{self, Acting, Passage};
-use crate::base::{ChannelId, Digest, Identity};
+use super::facts::{self, Passage};
+use crate::base::{ChannelId, Digest, Identity, Timestamp, codec};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
 /// What a member may be. Founders made the channel.
@@ -58,13 +58,48 @@ pub struct Value {
     pub device: Identity,
 }
 
+/// Who signed the event that carries the action, and when they say it was. It is `external[0]` of the
+/// consumed access, and comes from the event itself, whose signature was checked before any logic
+/// runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Authority {
+    pub device: Identity,
+    pub timestamp: Timestamp,
+}
+
+/// Who acts, and how their access passes through the action.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acting {
+    pub label: Label,
+    pub value: Value,
+    pub authority: Authority,
+    pub passage: Passage,
+}
+
+impl Acting {
+    /// Reads it from the access in the action.
+    ///
+    /// # Errors
+    /// If the action holds no access, or more than one, or one that changes.
+    pub fn of(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
+        let logic = facts::logic_refs().access;
+        let (consumed, created) = facts::pair(instance, logic)?;
+        if consumed.resource.value_ref != created.resource.value_ref {
+            return Err(LogicError::invalid("an access is renewed unchanged"));
+        }
+        let (label, value) = facts::read_of(&consumed)?;
+        let [blob] = consumed.app_data.external.as_slice() else {
+            return Err(LogicError::invalid("an action says who acts"));
+        };
+        let authority = codec::decode(&blob.blob, facts::FACTS_BYTES)
+            .map_err(|_| LogicError::invalid("an action says who acts"))?;
+        Ok(Self { label, value, authority, passage: facts::passage(instance, logic)? })
+    }
+}
+
 /// The logic of `channel_access`.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLogic;
-
-impl AccessLogic {
-    pub const NAME: &'static str = "channel_access";
-}
 
 impl ResourceLogic for AccessLogic {
     fn logic_ref(&self) -> Digest {
@@ -77,6 +112,9 @@ impl ResourceLogic for AccessLogic {
         if acting.label != label || acting.value != value {
             return Err(LogicError::invalid("an action changes one access only"));
         }
+        if acting.authority.device != value.device {
+            return Err(LogicError::denied("act with another's access"));
+        }
         match acting.passage {
             Passage::Minted if value.role == Role::Founder => {
                 facts::minted_beside(instance, facts::logic_refs().channel)
@@ -84,8 +122,7 @@ impl ResourceLogic for AccessLogic {
             }
             Passage::Minted if value.role == Role::Member => Ok(()),
             Passage::Minted => Err(LogicError::denied("be granted that role")),
-            Passage::Renewed | Passage::Released if acting.authority.device == value.device => Ok(()),
-            Passage::Renewed | Passage::Released => Err(LogicError::denied("act with another's access")),
+            Passage::Renewed | Passage::Released => Ok(()),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! the event's own id and of what its lane held, so whoever verifies the event builds the action
 //! anew and runs the logics over it: the witness need not travel.
 
-use super::access::{self, Role};
+use super::access::{self, Authority, Role};
 use super::act::Act;
-use super::facts::{self, Authority};
+use super::facts;
+use super::logics::logics;
 use super::permissions::Permissions;
 use super::profile::Profile;
 use super::{channel, message};
@@ -49,7 +50,7 @@ pub fn verify(
     held: Option<&Holdings>,
 ) -> Result<Option<Holdings>, MachineError> {
     let (action, profile_value) = action(act, setting, held)?;
-    verify_action(facts::logics(), &action)?;
+    verify_action(logics(), &action)?;
     if matches!(act, Act::LeaveChannel { .. }) {
         return Ok(None);
     }

@@ -11,7 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{self, Acting, Passage};
+use super::access::Acting;
+use super::facts::{self, Passage};
 use super::permissions;
 use crate::base::{ChannelId, Digest};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
@@ -33,10 +34,6 @@ pub struct Value {
 /// The logic of `channel`.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelLogic;
-
-impl ChannelLogic {
-    pub const NAME: &'static str = "channel";
-}
 
 impl ResourceLogic for ChannelLogic {
     fn logic_ref(&self) -> Digest {

@@ -1,25 +1,19 @@
 //! What every chat logic needs to know of the action it looks at: the facts behind each
-//! resource's label and value, who acts, and whether a resource is minted, renewed or released.
+//! resource's label and value, and whether a resource is minted, renewed or released.
 //!
 //! The facts travel as application data: `resource[0]` holds the canonical label and value, whose
-//! hashes the resource commits to. Who acts ([`Authority`]) is `external[0]` of the access: it comes
-//! from the event that carries the action, whose signature was checked before any logic runs.
+//! hashes the resource commits to.
 
 use std::sync::OnceLock;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::access::{self, AccessLogic};
-use super::channel::ChannelLogic;
-use super::message::MessageLogic;
-use super::permissions::PermissionsLogic;
-use super::profile::ProfileLogic;
-use crate::base::{Digest, Identity, Timestamp, codec};
-use crate::machine::{AppData, ExpirableBlob, LogicError, LogicInstance, Logics, Member, logic_ref};
+use crate::base::{Digest, codec};
+use crate::machine::{AppData, ExpirableBlob, LogicError, LogicInstance, Member, logic_ref};
 
 /// Bytes of the facts of one resource.
-const FACTS_BYTES: usize = 4096;
+pub(super) const FACTS_BYTES: usize = 4096;
 /// The version of every logic here.
 const VERSION: u32 = 1;
 
@@ -36,32 +30,12 @@ pub struct LogicRefs {
 pub fn logic_refs() -> &'static LogicRefs {
     static REFS: OnceLock<LogicRefs> = OnceLock::new();
     REFS.get_or_init(|| LogicRefs {
-        access: logic_ref(AccessLogic::NAME, VERSION),
-        permissions: logic_ref(PermissionsLogic::NAME, VERSION),
-        profile: logic_ref(ProfileLogic::NAME, VERSION),
-        message: logic_ref(MessageLogic::NAME, VERSION),
-        channel: logic_ref(ChannelLogic::NAME, VERSION),
+        access: logic_ref("channel_access", VERSION),
+        permissions: logic_ref("permissions", VERSION),
+        profile: logic_ref("user_profile", VERSION),
+        message: logic_ref("message", VERSION),
+        channel: logic_ref("channel", VERSION),
     })
-}
-
-/// The chat's logics, made once.
-pub fn logics() -> &'static Logics {
-    static LOGICS: OnceLock<Logics> = OnceLock::new();
-    LOGICS.get_or_init(|| {
-        Logics::new()
-            .with(AccessLogic)
-            .with(PermissionsLogic)
-            .with(ProfileLogic)
-            .with(MessageLogic)
-            .with(ChannelLogic)
-    })
-}
-
-/// Who signed the event that carries the action, and when they say it was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Authority {
-    pub device: Identity,
-    pub timestamp: Timestamp,
 }
 
 /// The hash by which a resource commits to a label or a value.
@@ -92,7 +66,11 @@ where
     })
 }
 
-fn read_of<L, V>(member: &Member<'_>) -> Result<(L, V), LogicError>
+/// The same of any resource of the action.
+///
+/// # Errors
+/// A [`LogicError`] naming what does not fit.
+pub(super) fn read_of<L, V>(member: &Member<'_>) -> Result<(L, V), LogicError>
 where
     L: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
@@ -154,34 +132,4 @@ pub fn pair<'a>(instance: &LogicInstance<'a>, logic: Digest) -> Result<(Member<'
 /// Whether the action mints a resource of this logic.
 pub fn minted_beside(instance: &LogicInstance<'_>, logic: Digest) -> Option<()> {
     matches!(passage(instance, logic), Ok(Passage::Minted)).then_some(())
-}
-
-/// Who acts, and how their access passes through the action.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Acting {
-    pub label: access::Label,
-    pub value: access::Value,
-    pub authority: Authority,
-    pub passage: Passage,
-}
-
-impl Acting {
-    /// Reads it from the access in the action.
-    ///
-    /// # Errors
-    /// If the action holds no access, or more than one, or one that changes.
-    pub fn of(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
-        let logic = logic_refs().access;
-        let (consumed, created) = pair(instance, logic)?;
-        if consumed.resource.value_ref != created.resource.value_ref {
-            return Err(LogicError::invalid("an access is renewed unchanged"));
-        }
-        let (label, value) = read_of(&consumed)?;
-        let [blob] = consumed.app_data.external.as_slice() else {
-            return Err(LogicError::invalid("an action says who acts"));
-        };
-        let authority = codec::decode(&blob.blob, FACTS_BYTES)
-            .map_err(|_| LogicError::invalid("an action says who acts"))?;
-        Ok(Self { label, value, authority, passage: passage(instance, logic)? })
-    }
 }

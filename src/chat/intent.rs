@@ -31,7 +31,8 @@ pub enum Actor {
     Node,
     /// A person that a door speaks for; the node keeps an identity for them, derived from
     /// `account`, which must be stable and globally clear: `@alice:example.org`,
-    /// `bob@irc.libera.chat`, or `carol` for a client of the IRC listener.
+    /// `bob@irc.libera.chat`, or `carol` for a client of the IRC listener. An empty profile (the
+    /// default one) leaves the person as the node knows them.
     Person { account: String, profile: Profile },
 }
 

@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{self, Acting, Passage};
+use super::access::Acting;
+use super::facts::{self, Passage};
 use super::permissions;
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
@@ -86,10 +87,6 @@ pub struct Value {
 /// The logic of `message`.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLogic;
-
-impl MessageLogic {
-    pub const NAME: &'static str = "message";
-}
 
 impl ResourceLogic for MessageLogic {
     fn logic_ref(&self) -> Digest {

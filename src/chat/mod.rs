@@ -7,6 +7,7 @@ pub mod build;
 pub mod channel;
 pub mod facts;
 pub mod intent;
+pub mod logics;
 pub mod message;
 pub mod name;
 pub mod permissions;

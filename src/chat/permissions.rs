@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{Label, Role};
-use super::facts::{self, Acting, Passage};
+use super::access::{Acting, Label, Role};
+use super::facts::{self, Passage};
 use crate::base::Digest;
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
@@ -29,10 +29,6 @@ impl Permissions {
 /// The logic of `permissions`.
 #[derive(Clone, Copy, Debug)]
 pub struct PermissionsLogic;
-
-impl PermissionsLogic {
-    pub const NAME: &'static str = "permissions";
-}
 
 impl ResourceLogic for PermissionsLogic {
     fn logic_ref(&self) -> Digest {

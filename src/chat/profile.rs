@@ -10,8 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::access::Label;
-use super::facts::{self, Acting, Passage};
+use super::access::{Acting, Label};
+use super::facts::{self, Passage};
 use crate::base::key::{self, SecretKey, Signature};
 use crate::base::{Digest, Identity, Timestamp, limits};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
@@ -80,10 +80,6 @@ impl Certificate {
 /// The logic of `user_profile`. Its value is the profile's hash.
 #[derive(Clone, Copy, Debug)]
 pub struct ProfileLogic;
-
-impl ProfileLogic {
-    pub const NAME: &'static str = "user_profile";
-}
 
 impl ResourceLogic for ProfileLogic {
     fn logic_ref(&self) -> Digest {

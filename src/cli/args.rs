@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand};
 
 /// Chat without an operator: Matrix rooms and IRC channels on one replicated log.
 #[derive(Parser, Debug)]
-#[command(name = "multichat", version, about, propagate_version = true)]
+#[command(name = "multichat", version, propagate_version = true)]
+#[command(
+    after_help = "To see it: multichat demo. To run it beside a homeserver: multichat init, then multichat run."
+)]
 pub struct Arguments {
     /// The configuration file [default: config.yaml here, if there is one]
     #[arg(long, global = true, value_name = "PATH")]
@@ -24,6 +27,10 @@ pub enum Command {
     /// Write a configuration and a registration with fresh tokens
     Init(Init),
     /// Run the node
+    ///
+    /// Prints one line, `multichat ready …`, once everything listens; logs go to standard error. SIGTERM
+    /// and Ctrl-C end it in good order. Without a configuration file: IRC for clients on 127.0.0.1:6667,
+    /// nodes on the local network found by themselves, data in the user's data directory, no Matrix.
     Run,
     /// Show a conversation crossing Matrix, Multichat and IRC, on real parts
     Demo {

@@ -4,6 +4,7 @@
 //! to the node and shows what the node says.
 
 mod client;
+mod place;
 mod protocol;
 mod reports;
 mod server;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 pub use client::{AskError, Client};
-pub use protocol::{Answer, Done, Place, Refused, Request};
+pub use place::Place;
+pub use protocol::{Answer, Done, Refused, Request};
 pub use reports::{
     ChannelReport, ChannelSummary, DoorReport, MemberReport, MessageReport, RefusedReport, StatusReport,
 };

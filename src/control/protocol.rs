@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::place::Place;
 use super::reports::{ChannelReport, ChannelSummary, MessageReport, StatusReport};
 use crate::base::{ChannelId, Kind};
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::{Content, Link};
+use crate::chat::message::Content;
 use crate::chat::name::{BadName, ChannelName};
 use crate::chat::profile::Profile;
 
@@ -91,48 +92,6 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The far end of a bridge link: `{"matrix":"!room"}` or
-/// `{"irc":{"network":"irc.example.org:6697","channel":"#rust"}}`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// A room id.
-    Matrix(String),
-    /// A network by its address.
-    Irc { network: String, channel: String },
-}
-
-impl From<&Link> for Place {
-    fn from(link: &Link) -> Self {
-        match link {
-            Link::Matrix { room } => Self::Matrix(room.clone()),
-            Link::Irc { network, channel } => {
-                Self::Irc { network: network.clone(), channel: channel.clone() }
-            }
-        }
-    }
-}
-
-impl From<Place> for Link {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Matrix(room) => Self::Matrix { room },
-            Place::Irc { network, channel } => {
-                Self::Irc { network: network.to_ascii_lowercase(), channel: channel.to_lowercase() }
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Matrix(room) => write!(f, "matrix {room}"),
-            Self::Irc { network, channel } => write!(f, "irc {network}/{channel}"),
-        }
-    }
-}
-
 impl Request {
     /// The channel it names.
     pub(super) fn channel(&self) -> Option<&str> {
@@ -206,15 +165,13 @@ fn channel_ref(text: &str) -> ChannelRef {
     }
 }
 
-/// The person with that account: `carol`, `@alice:example.org` or `bob@irc.libera.chat`.
+/// The person with that account: `carol`, `@alice:example.org` or `bob@irc.libera.chat`. How they look
+/// is for the node to know; the command line only borrows their voice.
 fn actor(user: Option<String>) -> Actor {
-    let Some(account) = user else { return Actor::Node };
-    let bare = account.strip_prefix('@').unwrap_or(&account);
-    let (username, home) = match bare.split_once([':', '@']) {
-        Some((name, _)) => (name.to_owned(), account.clone()),
-        None => (bare.to_owned(), String::new()),
-    };
-    Actor::Person { profile: Profile { username, display_name: String::new(), home }, account }
+    match user {
+        Some(account) => Actor::Person { account, profile: Profile::default() },
+        None => Actor::Node,
+    }
 }
 
 #[cfg(test)]
@@ -248,16 +205,9 @@ mod tests {
 
     #[test]
     fn people_are_known_by_their_account() {
-        let of = |text: &str| match actor(Some(text.into())) {
-            Actor::Person { account, profile } => (account, profile.username, profile.home),
-            Actor::Node => unreachable!(),
-        };
-        for (account, username, home) in [
-            ("carol", "carol", ""),
-            ("@alice:example.org", "alice", "@alice:example.org"),
-            ("bob@irc.libera.chat", "bob", "bob@irc.libera.chat"),
-        ] {
-            assert_eq!(of(account), (account.into(), username.into(), home.into()));
+        for account in ["carol", "@alice:example.org", "bob@irc.libera.chat"] {
+            let person = Actor::Person { account: account.into(), profile: Profile::default() };
+            assert_eq!(actor(Some(account.into())), person);
         }
         assert_eq!(actor(None), Actor::Node);
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol::Place;
+use super::place::Place;
 use crate::chat::access::Role;
 use crate::chat::message::Style;
 use crate::chat::view::{ChannelView, Member, News, What};

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::bridge::{Bridge, Trouble};
 use super::homeserver::CallError;
-use super::ping::ping_through;
+use super::ping::{PingFailure, ping_through};
 use super::proto::registration::Registration;
 use crate::chat::intent::ChannelRef;
 
@@ -62,18 +62,24 @@ where
 }
 
 /// The homeserver is there and knows us, and the bot exists.
-async fn introduce(bridge: &Bridge, registration: &Registration) -> Result<(), CallError> {
-    bridge.hs.versions().await?;
-    bridge.hs.register(&registration.sender_localpart).await?;
-    let whoami = bridge.hs.whoami().await?;
+async fn introduce(bridge: &Bridge, registration: &Registration) -> Result<(), PingFailure> {
+    let failed = |error: CallError| PingFailure::Odd(error.to_string());
+    bridge.hs.versions().await.map_err(|error| PingFailure::Away(error.to_string()))?;
+    match bridge.hs.register(&registration.sender_localpart).await {
+        Err(error) if error.errcode() == "M_EXCLUSIVE" => {
+            return Err(PingFailure::OtherBot(registration.sender_localpart.clone()));
+        }
+        other => other.map_err(failed)?,
+    }
+    let whoami = bridge.hs.whoami().await.map_err(failed)?;
     if whoami["user_id"] != bridge.names.bot() {
         let theirs = whoami["user_id"].as_str().unwrap_or("nobody");
-        return Err(CallError::Odd(format!(
-            "it takes our bot for {theirs}, and we for {}: correct matrix.server_name",
+        return Err(PingFailure::Odd(format!(
+            "the homeserver takes our bot for {theirs}, and we for {}: correct matrix.server_name",
             bridge.names.bot()
         )));
     }
-    bridge.hs.set_display_name(bridge.names.bot(), BOT_NAME).await
+    bridge.hs.set_display_name(bridge.names.bot(), BOT_NAME).await.map_err(failed)
 }
 
 /// Gets the bot into every configured room and links it. A room that it cannot get into is tried

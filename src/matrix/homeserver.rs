@@ -21,6 +21,10 @@ const LIMITED_MAX_MS: u64 = 10 * 60_000;
 /// How long to wait before trying again with a token that the homeserver does not know.
 const UNKNOWN_TOKEN_MS: u64 = 10_000;
 
+/// What a token that the homeserver does not know comes from.
+pub(super) const NOT_LOADED: &str = "our as_token is unknown there: registration.yaml is not loaded by the \
+    homeserver: add it to app_service_config_files and restart it (or give it this copy, if another is there)";
+
 /// Why a call did not do what it should.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CallError {
@@ -86,11 +90,10 @@ impl fmt::Display for CallError {
             Self::Unreachable(why) => write!(f, "the homeserver cannot be reached: {why}"),
             Self::Broken(why) => write!(f, "the homeserver did not answer: {why}"),
             Self::Limited { after_ms } => write!(f, "the homeserver wants us to wait {after_ms} ms"),
-            Self::Status { status: 401, .. } => f.write_str(
-                "the homeserver does not know our as_token: registration.yaml is not loaded by the homeserver: \
-                 add it to app_service_config_files and restart",
-            ),
-            Self::Status { status, errcode, error, .. } => write!(f, "the homeserver said {status} {errcode}: {error}"),
+            Self::Status { status: 401, .. } => f.write_str(NOT_LOADED),
+            Self::Status { status, errcode, error, .. } => {
+                write!(f, "the homeserver said {status} {errcode}: {error}")
+            }
             Self::Odd(why) => write!(f, "the homeserver's answer makes no sense: {why}"),
         }
     }

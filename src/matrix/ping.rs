@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::homeserver::{Call, CallError, Homeserver};
+use super::homeserver::{Call, CallError, Homeserver, NOT_LOADED};
 use super::proto::registration::Registration;
 use crate::base::Kind;
 
@@ -21,6 +21,8 @@ pub enum PingFailure {
     NotLoaded,
     /// It knows the as_token under another id.
     OtherId(String),
+    /// It knows the as_token with another bot.
+    OtherBot(String),
     /// It does not answer pings: too old.
     Unsupported,
     /// Its copy of the registration has no url.
@@ -50,12 +52,14 @@ impl fmt::Display for PingFailure {
         match self {
             Self::Config(why) | Self::Odd(why) => f.write_str(why),
             Self::Away(why) => write!(f, "{why}; is it running, and is matrix.homeserver right?"),
-            Self::NotLoaded => f.write_str(
-                "registration.yaml is not loaded by the homeserver: add it to app_service_config_files and restart",
-            ),
+            Self::NotLoaded => f.write_str(NOT_LOADED),
             Self::OtherId(id) => write!(
                 f,
                 "the homeserver knows our as_token under another id than {id}: give it this registration.yaml and restart it"
+            ),
+            Self::OtherBot(localpart) => write!(
+                f,
+                "the homeserver's copy of registration.yaml has another sender_localpart than {localpart}: give it this registration.yaml and restart it"
             ),
             Self::Unsupported => {
                 f.write_str("the homeserver does not know appservice pings; update it to check the way back")
@@ -142,7 +146,7 @@ mod tests {
         check(
             401,
             json!({"errcode": "M_UNKNOWN_TOKEN"}),
-            "registration.yaml is not loaded by the homeserver: add it to app_service_config_files and restart",
+            "registration.yaml is not loaded by the homeserver: add it to app_service_config_files and restart it",
         );
         check(403, json!({"errcode": "M_FORBIDDEN"}), "under another id than multichat");
         check(502, json!({"errcode": "M_BAD_STATUS", "status": 403}), "hs_token differs from ours");

@@ -10,11 +10,14 @@ mod admit;
 mod batch;
 mod directory;
 mod door;
+mod link;
 mod news;
+mod origins;
 mod outbox;
 mod people;
 mod restore;
 mod routes;
+mod submit;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +33,7 @@ use crate::chat::view::{ChannelView, News};
 use crate::overlay::Destination;
 use crate::replica::Packet;
 use directory::Directory;
+use origins::Origins;
 use outbox::Outbox;
 use people::People;
 use routes::Routes;
@@ -129,8 +133,7 @@ pub struct Node {
     sync: Sync,
     open_doors: BTreeSet<Door>,
     last_position: u64,
-    /// Origins taken in since the store was last asked; bounded.
-    recent_origins: BTreeMap<(Link, String), EventId>,
+    origins: Origins,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -163,9 +166,12 @@ impl Node {
                 turn.effects.push(Output::Remembered { ticket });
             }
             Input::PeerUp(peer) => self.peer_up(&mut turn, peer),
-            Input::PeerDown(peer) => self.sync.peers.retain(|other| *other != peer),
+            Input::PeerDown(peer) => self.sync.down(&peer),
             Input::Packet { from, packet } => self.packet(&mut turn, from, packet),
-            Input::Garbage { count } => *self.refused.entry("malformed_packet").or_default() += count,
+            Input::Garbage { count } => {
+                let counted = self.refused.entry("malformed_packet").or_default();
+                *counted = counted.saturating_add(count);
+            }
             Input::Timeout => self.timeout(&mut turn),
         }
         turn.finish()
@@ -174,14 +180,14 @@ impl Node {
     /// When [`Input::Timeout`] is wanted next.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let retry = self.outbox.next_due(|door| self.open_doors.contains(door));
-        [self.sync.next_summary(), retry].into_iter().flatten().min()
+        [self.sync.next_timeout(), retry].into_iter().flatten().min()
     }
 
     fn timeout(&mut self, turn: &mut Turn) {
         for link in self.outbox.due_links(turn.now) {
             self.dispatch(turn, &link);
         }
-        self.summarise_if_due(turn);
+        self.sync_timeout(turn);
     }
 
     fn open_door(&mut self, turn: &mut Turn, door: Door) {
@@ -234,7 +240,7 @@ impl Node {
 
     /// The peers that are up.
     pub fn peers(&self) -> Vec<NodeId> {
-        self.sync.peers.clone()
+        self.sync.peers()
     }
 
     /// How many events the log has.

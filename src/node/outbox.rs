@@ -18,7 +18,9 @@ pub(super) struct Outbox {
 
 #[derive(Default)]
 struct Queue {
+    /// By id. Those under way are among the first `limits::DELIVERY_WINDOW`.
     rows: VecDeque<Row>,
+    under_way: usize,
     /// After a failure: nothing is sent before.
     not_before: Timestamp,
 }
@@ -70,14 +72,18 @@ impl Outbox {
         self.last_id = self.last_id.max(id);
     }
 
-    /// Adds a row.
-    pub fn push(&mut self, link: &Link, position: u64, event: EventId) -> Write {
+    /// Adds a row. `None` if too many wait for the link already.
+    pub fn push(&mut self, link: &Link, position: u64, event: EventId) -> Option<Write> {
+        let queue = self.queues.entry(link.clone()).or_default();
+        if queue.rows.len() >= limits::OUTBOX_ROWS {
+            return None;
+        }
         self.last_id += 1;
         let id = self.last_id;
         self.links.insert(id, link.clone());
         let row = Row { id, position, event, attempts: 0, uncertain: false, under_way: false };
-        self.queues.entry(link.clone()).or_default().rows.push_back(row);
-        Write::Outbox { id, link: link.clone(), position }
+        queue.rows.push_back(row);
+        Some(Write::Outbox { id, link: link.clone(), position })
     }
 
     /// Rows of a link that may go now; they count as under way from here on.
@@ -86,6 +92,10 @@ impl Outbox {
         if queue.not_before > now {
             return Vec::new();
         }
+        if !queue.is_idle() {
+            return Vec::new();
+        }
+        queue.under_way = queue.rows.len().min(limits::DELIVERY_WINDOW);
         let window = queue.rows.iter_mut().take(limits::DELIVERY_WINDOW).filter(|row| !row.under_way);
         window
             .map(|row| {
@@ -103,7 +113,7 @@ impl Outbox {
         let mut reported = Reported { link: link.clone(), writes: Vec::new(), failed: None };
         match outcome {
             Outcome::Delivered { external_id } => {
-                let row = queue.rows.remove(at)?;
+                let row = queue.remove(at)?;
                 self.links.remove(&id);
                 if let Some(external_id) = external_id {
                     reported.writes.push(Write::Seen { link, external_id, event: row.event });
@@ -111,7 +121,7 @@ impl Outbox {
                 reported.writes.push(Write::OutboxDone { id });
             }
             Outcome::Failed { reason } => {
-                queue.rows.remove(at);
+                queue.remove(at)?;
                 self.links.remove(&id);
                 reported.writes.push(Write::OutboxDone { id });
                 reported.failed = Some(reason);
@@ -127,7 +137,8 @@ impl Outbox {
                 let (attempts, uncertain) = (row.attempts, row.uncertain);
                 reported.writes.push(Write::OutboxTried { id, attempts, next_at, uncertain });
                 queue.not_before = next_at;
-                queue.rows.iter_mut().for_each(|row| row.under_way = false);
+                // Those before it are still with the connector, which will report them.
+                queue.recall(at);
             }
         }
         Some(reported)
@@ -149,8 +160,7 @@ impl Outbox {
     pub fn reopen(&mut self, door: &Door) -> Vec<Link> {
         let mut links = Vec::new();
         for (link, queue) in self.queues.iter_mut().filter(|(link, _)| Door::of(link) == *door) {
-            for row in queue.rows.iter_mut().filter(|row| row.under_way) {
-                row.under_way = false;
+            for row in queue.recall(0) {
                 row.uncertain = true;
             }
             links.push(link.clone());
@@ -160,15 +170,13 @@ impl Outbox {
 
     /// Links whose wait is over.
     pub fn due_links(&self, now: Timestamp) -> Vec<Link> {
-        let idle = |queue: &Queue| queue.rows.front().is_some_and(|row| !row.under_way);
-        let due = self.queues.iter().filter(|(_, queue)| idle(queue) && queue.not_before <= now);
+        let due = self.queues.iter().filter(|(_, queue)| queue.is_idle() && queue.not_before <= now);
         due.map(|(link, _)| link.clone()).collect()
     }
 
     /// When the next wait ends, among links of open doors.
     pub fn next_due(&self, is_open: impl Fn(&Door) -> bool) -> Option<Timestamp> {
-        let idle = |queue: &Queue| queue.rows.front().is_some_and(|row| !row.under_way);
-        let waiting = self.queues.iter().filter(|(link, queue)| idle(queue) && is_open(&Door::of(link)));
+        let waiting = self.queues.iter().filter(|(link, queue)| queue.is_idle() && is_open(&Door::of(link)));
         waiting.map(|(_, queue)| queue.not_before).min()
     }
 
@@ -179,6 +187,29 @@ impl Outbox {
             *depths.entry(Door::of(link)).or_insert(0) += queue.rows.len();
         }
         depths
+    }
+}
+
+impl Queue {
+    /// Whether more could be under way.
+    fn is_idle(&self) -> bool {
+        self.under_way < self.rows.len().min(limits::DELIVERY_WINDOW)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Row> {
+        let row = self.rows.remove(at)?;
+        self.under_way -= usize::from(row.under_way);
+        Some(row)
+    }
+
+    /// Takes back what is under way from a place on; those rows.
+    fn recall(&mut self, at: usize) -> impl Iterator<Item = &mut Row> {
+        let rows = self.rows.iter_mut().take(limits::DELIVERY_WINDOW).enumerate();
+        let mut recalled: Vec<&mut Row> =
+            rows.filter(|(place, row)| *place >= at && row.under_way).map(|(_, row)| row).collect();
+        self.under_way -= recalled.len();
+        recalled.iter_mut().for_each(|row| row.under_way = false);
+        recalled.into_iter()
     }
 }
 
@@ -202,7 +233,7 @@ mod tests {
     fn filled(rows: u64) -> Outbox {
         let mut outbox = Outbox::default();
         for position in 1..=rows {
-            outbox.push(&link(), position, EventId([position as u8; 32]));
+            outbox.push(&link(), position, EventId([position as u8; 32])).unwrap();
         }
         outbox
     }
@@ -238,6 +269,33 @@ mod tests {
         outbox.report(1, told, Timestamp(5000)).unwrap();
         assert_eq!(outbox.next_due(|_| true), Some(Timestamp(5007)));
         assert_eq!(backoff_ms(u32::MAX), limits::RETRY_MAX_MS);
+    }
+
+    #[test]
+    fn a_failure_in_the_middle_leaves_alone_what_the_connector_still_has() {
+        let mut outbox = filled(5);
+        outbox.take_due(&link(), Timestamp(0));
+        let busy = Outcome::Retry { uncertain: false, after_ms: None, reason: "busy".into() };
+        outbox.report(3, busy, Timestamp(0)).unwrap();
+        let later = Timestamp(limits::RETRY_FIRST_MS);
+        assert_eq!(outbox.next_due(|_| true), Some(later), "3 to 5 are woken, though 1 is under way");
+        assert_eq!(outbox.due_links(later), [link()]);
+        assert_eq!(ids(&outbox.take_due(&link(), later)), [(3, false), (4, false), (5, false)]);
+        for id in [2, 1, 4, 3, 5] {
+            let done = Outcome::Delivered { external_id: None };
+            assert!(outbox.report(id, done.clone(), later).is_some());
+            assert!(outbox.report(id, done, later).is_none(), "a second report of {id} says nothing");
+        }
+        assert_eq!(outbox.next_due(|_| true), None);
+        assert!(outbox.take_due(&link(), later).is_empty());
+    }
+
+    #[test]
+    fn a_link_that_nobody_empties_fills_no_memory() {
+        let mut outbox = filled(limits::OUTBOX_ROWS as u64);
+        assert_eq!(outbox.push(&link(), 7, EventId::default()), None);
+        let elsewhere = Link::Matrix { room: "!other".into() };
+        assert!(outbox.push(&elsewhere, 7, EventId::default()).is_some(), "others are not held up");
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Node {
             sync: Default::default(),
             open_doors: Default::default(),
             last_position: 0,
-            recent_origins: BTreeMap::new(),
+            origins: Default::default(),
             refused: BTreeMap::new(),
         };
         let mut names: BTreeMap<ChannelId, String> = restored.names.into_iter().collect();

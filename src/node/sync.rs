@@ -7,44 +7,145 @@ use super::{Node, Output, Turn};
 use crate::base::{ChannelId, EventId, NodeId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::overlay::Destination;
-use crate::replica::{Admission, Extent, Packet, Parcel};
+use crate::replica::{Admission, Extent, Held, Malformed, Packet, Parcel};
 
 /// How long an unanswered question stands before the same may be asked again.
 const ASK_AGAIN_MS: u64 = 2_000;
 /// Channels named in one summary; a node with more sends several.
 const CHANNELS_PER_SUMMARY: usize = 1_000;
+/// Questions to one peer that may be unanswered at a time; further channels wait for their turn.
+const QUESTIONS: usize = 256;
+/// Channels of one peer that wait for their turn; what is more, the next summary names again.
+const WANTED: usize = 16 * 1024;
+/// Questions to one peer that are remembered so as not to be repeated.
+const REMEMBERED: usize = 4 * QUESTIONS;
+/// What one peer may have us answer: so many events a second, and so many at once after a rest.
+const ANSWERED_PER_S: u64 = 4_096;
+const ANSWERED_AT_ONCE: u64 = 4 * ANSWERED_PER_S;
+/// What an answer costs besides its events.
+const ANSWER_COST: u64 = 4;
+/// Bytes of events that wait for their past, in all channels together.
+const HELD_BYTES: usize = 32 * 1024 * 1024;
 
-/// Who is up, and what was asked of them.
+/// Who is up, what was asked of them and what they asked.
 #[derive(Default)]
 pub(super) struct Sync {
-    pub peers: Vec<NodeId>,
-    /// When a peer was last asked about a channel, and how many events the channel had then.
-    asked: BTreeMap<(NodeId, ChannelId), (Timestamp, usize)>,
+    peers: BTreeMap<NodeId, Peer>,
     last_summary: Timestamp,
+    /// Bytes of events that wait for their past.
+    held_bytes: usize,
+}
+
+#[derive(Default)]
+struct Peer {
+    /// When it was last asked about a channel, and how many events the channel had then.
+    asked: BTreeMap<ChannelId, (Timestamp, usize)>,
+    /// The channels among `asked` for which an answer is awaited.
+    open: BTreeSet<ChannelId>,
+    /// Channels to ask about as soon as there is room.
+    wanted: BTreeSet<ChannelId>,
+    /// What it may still ask for, as of a moment.
+    allowance: u64,
+    allowed_at: Timestamp,
+}
+
+impl Peer {
+    /// Whether this may be asked now. Not if it was just now and nothing has changed since; if too
+    /// much is unanswered, it waits for its turn.
+    fn may_ask(&mut self, now: Timestamp, id: ChannelId, events: usize) -> bool {
+        if let Some((at, then)) = self.asked.get(&id)
+            && *then == events
+            && now.since_ms(*at) < ASK_AGAIN_MS
+        {
+            return false;
+        }
+        if !self.open.contains(&id) && self.open.len() >= QUESTIONS {
+            if self.wanted.len() < WANTED {
+                self.wanted.insert(id);
+            }
+            return false;
+        }
+        if self.asked.len() >= REMEMBERED {
+            self.asked.retain(|id, _| self.open.contains(id));
+        }
+        self.asked.insert(id, (now, events));
+        self.open.insert(id);
+        true
+    }
+
+    /// Gives up waiting for answers that are overdue.
+    fn expire(&mut self, now: Timestamp) {
+        let asked = &self.asked;
+        let overdue = |id: &ChannelId| asked.get(id).is_none_or(|(at, _)| now.since_ms(*at) >= ASK_AGAIN_MS);
+        self.open.retain(|id| !overdue(id));
+    }
+
+    /// The channels whose turn it is.
+    fn next_wanted(&mut self) -> Vec<ChannelId> {
+        let room = QUESTIONS.saturating_sub(self.open.len());
+        std::iter::from_fn(|| self.wanted.pop_first()).take(room).collect()
+    }
+
+    /// When room is certain to come, if anything waits for it.
+    fn next_room(&self) -> Option<Timestamp> {
+        let asked = self.open.iter().filter_map(|id| self.asked.get(id));
+        let first = asked.map(|(at, _)| *at).min().unwrap_or_default();
+        (!self.wanted.is_empty()).then(|| first.plus_ms(ASK_AGAIN_MS))
+    }
+
+    /// Whether an answer of so many events is granted. What is not, it asks for again later.
+    fn grant(&mut self, now: Timestamp, events: usize) -> bool {
+        let earned = now.since_ms(self.allowed_at).saturating_mul(ANSWERED_PER_S) / 1_000;
+        if earned > 0 {
+            self.allowance = self.allowance.saturating_add(earned).min(ANSWERED_AT_ONCE);
+            self.allowed_at = now;
+        }
+        let cost = ANSWER_COST + events as u64;
+        let granted = cost <= self.allowance;
+        self.allowance -= if granted { cost } else { 0 };
+        granted
+    }
 }
 
 impl Sync {
-    pub fn next_summary(&self) -> Option<Timestamp> {
-        (!self.peers.is_empty()).then(|| self.last_summary.plus_ms(limits::SUMMARY_INTERVAL_MS))
+    /// The peers that are up, ascending.
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.peers.keys().copied().collect()
+    }
+
+    pub fn down(&mut self, peer: &NodeId) {
+        self.peers.remove(peer);
+    }
+
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        let summary =
+            (!self.peers.is_empty()).then(|| self.last_summary.plus_ms(limits::SUMMARY_INTERVAL_MS));
+        summary.into_iter().chain(self.peers.values().filter_map(Peer::next_room)).min()
     }
 }
 
 impl Node {
     pub(super) fn peer_up(&mut self, turn: &mut Turn, peer: NodeId) {
-        if !self.sync.peers.contains(&peer) {
-            self.sync.peers.push(peer);
+        if self.sync.peers.is_empty() {
+            self.sync.last_summary = turn.now;
         }
-        self.sync.asked.retain(|(other, _), _| *other != peer);
+        self.sync.peers.insert(peer, Peer::default());
         self.summarise(turn, peer);
     }
 
-    pub(super) fn summarise_if_due(&mut self, turn: &mut Turn) {
-        if self.sync.next_summary().is_none_or(|at| at > turn.now) {
-            return;
+    pub(super) fn sync_timeout(&mut self, turn: &mut Turn) {
+        let summary_due = turn.now.since_ms(self.sync.last_summary) >= limits::SUMMARY_INTERVAL_MS;
+        for peer in self.sync.peers() {
+            if summary_due {
+                self.summarise(turn, peer);
+            }
+            if let Some(state) = self.sync.peers.get_mut(&peer) {
+                state.expire(turn.now);
+            }
+            self.ask_wanted(turn, peer);
         }
-        self.sync.last_summary = turn.now;
-        for peer in self.sync.peers.clone() {
-            self.summarise(turn, peer);
+        if summary_due {
+            self.sync.last_summary = turn.now;
         }
     }
 
@@ -70,69 +171,73 @@ impl Node {
             }
             Packet::Have { channel, extent } => self.answer(turn, from, channel, &extent),
         }
+        self.ask_wanted(turn, from);
     }
 
     /// Sends what the peer lacks, and asks back if it has what we lack.
     fn answer(&mut self, turn: &mut Turn, from: NodeId, id: ChannelId, extent: &Extent) {
+        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+        peer.open.remove(&id);
         let Some(channel) = self.directory.get(&id) else {
             self.ask(turn, from, id);
             return;
         };
         let (positions, more) = channel.replica.beyond(extent, limits::EVENTS_PER_ROUND);
+        if !peer.grant(turn.now, positions.len()) {
+            self.count_refused("asks_too_much");
+            return;
+        }
+        let lacks = channel.replica.lacks(extent);
         if !positions.is_empty() {
             turn.effects.push(Output::SendEvents { to: Destination::Peer(from), positions, more });
         }
-        if channel.replica.lacks(extent) {
+        if lacks {
             self.ask(turn, from, id);
         }
     }
 
-    /// Tells a peer how far we reach, unless we did just now and nothing has changed.
+    /// Tells a peer how far we reach, so that it sends what lies beyond.
     fn ask(&mut self, turn: &mut Turn, peer: NodeId, id: ChannelId) {
-        if !self.sync.peers.contains(&peer) {
-            return;
-        }
         let channel = self.directory.get(&id);
         if channel.is_none() && self.directory.len() >= limits::CHANNELS {
             return;
         }
         let events = channel.map_or(0, |channel| channel.replica.len());
-        let extent = channel.map(|channel| channel.replica.extent()).unwrap_or_default();
-        if let Some((at, then)) = self.sync.asked.get(&(peer, id))
-            && *then == events
-            && turn.now.since_ms(*at) < ASK_AGAIN_MS
-        {
+        let Some(state) = self.sync.peers.get_mut(&peer) else { return };
+        if !state.may_ask(turn.now, id, events) {
             return;
         }
-        if self.sync.asked.len() >= limits::CHANNELS {
-            self.sync.asked.clear();
+        let extent = channel.map(|channel| channel.replica.extent()).unwrap_or_default();
+        let packet = Packet::Have { channel: id, extent };
+        turn.effects.push(Output::Send { to: Destination::Peer(peer), packet });
+    }
+
+    fn ask_wanted(&mut self, turn: &mut Turn, peer: NodeId) {
+        let wanted = self.sync.peers.get_mut(&peer).map(Peer::next_wanted).unwrap_or_default();
+        for id in wanted {
+            self.ask(turn, peer, id);
         }
-        self.sync.asked.insert((peer, id), (turn.now, events));
-        turn.effects
-            .push(Output::Send { to: Destination::Peer(peer), packet: Packet::Have { channel: id, extent } });
     }
 
     fn events_from(&mut self, turn: &mut Turn, from: NodeId, parcels: Vec<Parcel>, more: bool) {
         let mut lacking: BTreeSet<ChannelId> = BTreeSet::new();
-        let mut touched: BTreeSet<ChannelId> = BTreeSet::new();
+        let mut named: BTreeSet<ChannelId> = BTreeSet::new();
         for mut parcel in parcels {
             if let Err(malformed) = parcel.verify() {
                 self.count_refused(malformed_reason(&malformed));
                 continue;
             }
             let id = parcel.event.channel();
-            match self.take_in(turn, parcel) {
-                Taken::Accepted => {
-                    touched.insert(id);
-                }
-                Taken::Lacking => {
-                    lacking.insert(id);
-                }
-                Taken::Nothing => {}
+            named.insert(id);
+            if self.take_in(turn, parcel) == Taken::Lacking {
+                lacking.insert(id);
             }
         }
+        if let Some(peer) = self.sync.peers.get_mut(&from) {
+            peer.open.retain(|id| more || !named.contains(id));
+        }
         if more {
-            lacking.extend(touched);
+            lacking.extend(named);
         }
         for id in lacking {
             self.ask(turn, from, id);
@@ -142,6 +247,8 @@ impl Node {
     /// Takes in one event, and then whatever waited for it.
     fn take_in(&mut self, turn: &mut Turn, parcel: Parcel) -> Taken {
         let id = parcel.event.channel();
+        let held = |node: &Self| node.directory.get(&id).map_or(0, |channel| channel.pending.bytes());
+        let held_before = held(self);
         let mut result = None;
         let mut ready = vec![parcel];
         while let Some(parcel) = ready.pop() {
@@ -156,6 +263,7 @@ impl Node {
             }
             result.get_or_insert(taken);
         }
+        self.sync.held_bytes = (self.sync.held_bytes + held(self)).saturating_sub(held_before);
         result.unwrap_or(Taken::Nothing)
     }
 
@@ -184,12 +292,21 @@ impl Node {
             }
             Admission::Known => Taken::Nothing,
             Admission::Waiting(missing) => {
-                if !missing.first().is_some_and(|missing| channel.pending.hold(parcel, *missing)) {
-                    self.count_refused("pending_full");
+                let room = self.sync.held_bytes < HELD_BYTES;
+                let held = missing.first().filter(|_| room).map(|first| channel.pending.hold(parcel, *first));
+                match held {
+                    Some(Held::New) => Taken::Lacking,
+                    // Its past was asked for when it came first. Nothing is asked twice for one event,
+                    // so two nodes that differ for good do not keep each other busy.
+                    Some(Held::Already) => Taken::Nothing,
+                    Some(Held::Full) | None => {
+                        self.count_refused("pending_full");
+                        Taken::Lacking
+                    }
                 }
-                Taken::Lacking
             }
             Admission::Refused(invalid) => {
+                channel.pending.abandon(&parcel.event.id());
                 self.count_refused(invalid.reason());
                 Taken::Nothing
             }
@@ -223,8 +340,7 @@ enum Taken {
     Nothing,
 }
 
-fn malformed_reason(malformed: &crate::replica::Malformed) -> &'static str {
-    use crate::replica::Malformed;
+fn malformed_reason(malformed: &Malformed) -> &'static str {
     match malformed {
         Malformed::Encoding(_) | Malformed::Field(_) => "malformed_event",
         Malformed::Signature => "wrong_signature",

@@ -13,6 +13,8 @@ use crate::chat::act::Act;
 /// The version of the event format.
 pub const VERSION: u8 = 1;
 
+const SIGNATURE_BYTES: usize = 64;
+
 /// The signed part of an event. The payload is named by hash and length, so that it can be deleted
 /// everywhere while the history stays verifiable.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -123,7 +125,7 @@ impl Event {
         if let Some(id) = self.checked {
             return Ok(id);
         }
-        check_fields(&self.header)?;
+        self.header.check()?;
         let id = header_id(&self.header);
         if !key::verify(&self.header.device, id.as_bytes(), &self.signature) {
             return Err(Malformed::Signature);
@@ -157,7 +159,7 @@ impl Event {
     /// # Errors
     /// [`Malformed::Encoding`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        codec::decode(bytes, limits::EVENT_HEADER_BYTES + 64).map_err(Malformed::Encoding)
+        codec::decode(bytes, limits::EVENT_HEADER_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
     }
 
     /// Reads bytes of this node's own log, whose signature was checked before they were written.
@@ -195,8 +197,25 @@ fn header_id(header: &Header) -> EventId {
     EventId(*blake3::hash(&codec::encode(header)).as_bytes())
 }
 
-fn check_fields(header: &Header) -> Result<(), Malformed> {
-    let rule = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(Malformed::Field(rule)) };
+impl Header {
+    /// The fields' own rules. Every replica applies them to what it receives, so an author applies
+    /// them to what it is about to sign: an event that only its author takes in would part them for
+    /// ever.
+    ///
+    /// # Errors
+    /// [`Malformed::Field`] names the rule.
+    pub fn check(&self) -> Result<(), Malformed> {
+        check_place(self)?;
+        check_content(self)
+    }
+}
+
+fn rule(holds: bool, rule: &'static str) -> Result<(), Malformed> {
+    if holds { Ok(()) } else { Err(Malformed::Field(rule)) }
+}
+
+/// Where in the history it stands.
+fn check_place(header: &Header) -> Result<(), Malformed> {
     rule(header.version == VERSION, "the version is known")?;
     rule(header.prev.is_none() == (header.seq == 0), "prev is absent exactly in the first event of a lane")?;
     rule(header.act.joining().is_some() == (header.seq == 0), "a lane opens by creating or joining, only")?;
@@ -206,7 +225,14 @@ fn check_fields(header: &Header) -> Result<(), Malformed> {
     rule(header.seq > 0 || creates || !header.deps.is_empty(), "a member joins a channel that has a past")?;
     rule(header.deps.len() <= limits::DEPS, "deps are at most as many as allowed")?;
     rule(header.deps.windows(2).all(|pair| pair[0] < pair[1]), "deps ascend")?;
-    rule(header.prev.is_none_or(|prev| !header.deps.contains(&prev)), "prev is not among the deps")?;
+    rule(header.prev.is_none_or(|prev| !header.deps.contains(&prev)), "prev is not among the deps")
+}
+
+/// What it does.
+fn check_content(header: &Header) -> Result<(), Malformed> {
+    // Whatever is taken in must be readable again from the log, which decodes no more than that.
+    let length = codec::encode(header).len();
+    rule(length <= limits::EVENT_HEADER_BYTES, "the header is within bounds")?;
     rule(header.act.is_well_formed(), "texts and names are within bounds")?;
     let says = matches!(header.act, Act::SendMessage);
     rule(header.payload.is_some() == says, "a message has a payload, nothing else has")?;

@@ -18,9 +18,10 @@ pub struct Lane {
     /// The bridge link the member comes through.
     pub via: Option<Link>,
     pub opened_at: Timestamp,
-    tip: EventId,
-    /// The place of each of its events in this node's log, by seq.
-    positions: Vec<u64>,
+    /// Until when the identity certified the device.
+    certified_until: Timestamp,
+    /// Each of its events and that event's place in this node's log, by seq.
+    events: Vec<(EventId, u64)>,
     /// `None` once the member left.
     holdings: Option<Holdings>,
 }
@@ -34,26 +35,35 @@ impl Lane {
             role: step.role,
             via: event.header.act.joining().and_then(|joining| joining.via.clone()),
             opened_at: event.header.timestamp,
-            tip: event.id(),
-            positions: Vec::new(),
+            certified_until: event
+                .header
+                .act
+                .joining()
+                .map(|joining| joining.certificate.expires)
+                .unwrap_or_default(),
+            events: Vec::new(),
             holdings: None,
         }
     }
 
     pub(super) fn extend(&mut self, event: &Event, holdings: Option<Holdings>, position: u64) {
-        self.tip = event.id();
-        self.positions.push(position);
+        self.events.push((event.id(), position));
         self.holdings = holdings;
     }
 
     /// Its newest event.
     pub fn tip(&self) -> EventId {
-        self.tip
+        self.events.last().map_or(self.opening, |(id, _)| *id)
+    }
+
+    /// Until when the identity certified the device.
+    pub fn certified_until(&self) -> Timestamp {
+        self.certified_until
     }
 
     /// The seq of the event to come.
     pub fn next_seq(&self) -> u64 {
-        self.positions.len() as u64
+        self.events.len() as u64
     }
 
     /// Whether the member may still act on it.
@@ -66,8 +76,13 @@ impl Lane {
         self.holdings.as_ref()
     }
 
-    /// Places in this node's log, by seq.
-    pub fn positions(&self) -> &[u64] {
-        &self.positions
+    /// The event with this seq.
+    pub fn event(&self, seq: u64) -> Option<EventId> {
+        Some(self.events.get(usize::try_from(seq).ok()?)?.0)
+    }
+
+    /// The place in this node's log of the event with this seq.
+    pub fn position(&self, seq: u64) -> Option<u64> {
+        Some(self.events.get(usize::try_from(seq).ok()?)?.1)
     }
 }

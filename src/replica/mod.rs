@@ -1,5 +1,12 @@
 //! Convergence: the signed event DAG of each channel, its lanes, what makes an event valid, and
 //! how two replicas find out what they lack. It never knows libp2p or SQL.
+//!
+//! **What does not converge yet.** A device that forks its lane (signs two events for one place of
+//! it) is proved to have done so: the second event is refused and the pair is kept as evidence (one
+//! pair per lane). Two replicas that saw different branches first keep different branches, and with
+//! them all that builds on each, until rule R2 (revoke the lane at the fork) is in place. Honest
+//! devices never fork: their node writes an event down before it sends it. Reconciliation between
+//! two such replicas ends all the same: what is refused once is not asked for until the next summary.
 
 pub mod event;
 mod lane;
@@ -15,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
 pub use lane::Lane;
 pub use packet::Packet;
-pub use pending::Pending;
+pub use pending::{Held, Pending};
 pub use reconcile::Extent;
 pub use resolve::{MemberState, State};
 pub use valid::Invalid;
@@ -33,8 +40,8 @@ pub struct Replica {
     lanes: BTreeMap<EventId, Lane>,
     state: State,
     fingerprint: reconcile::Fingerprint,
-    /// Pairs that prove a lane was forked.
-    equivocations: BTreeSet<(EventId, EventId)>,
+    /// For each lane that was forked two events of one place: the proof.
+    equivocations: BTreeMap<EventId, (EventId, EventId)>,
 }
 
 /// What is remembered of an event; its bytes lie in the store.
@@ -88,7 +95,7 @@ impl Replica {
             lanes: BTreeMap::new(),
             state: State::default(),
             fingerprint: Default::default(),
-            equivocations: BTreeSet::new(),
+            equivocations: BTreeMap::new(),
         };
         let step = replica.validate(event)?;
         let effect = replica.apply(event, step, position);
@@ -108,8 +115,11 @@ impl Replica {
         match self.validate(event) {
             Ok(step) => Admission::Accepted(self.apply(event, step, position)),
             Err(invalid) => {
-                if let Invalid::Equivocation { first } = invalid {
-                    self.equivocations.insert((first, id));
+                if let Invalid::Equivocation { first } = invalid
+                    && let Some(entry) = self.events.get(&first)
+                {
+                    // One proof is enough; who forks a lane at will fills no memory.
+                    self.equivocations.entry(entry.lane).or_insert((first, id));
                 }
                 Admission::Refused(invalid)
             }
@@ -120,9 +130,8 @@ impl Replica {
         let id = event.id();
         let lane_id = step.lane;
         let parents: Vec<EventId> = parents(&event.header).collect();
-        let before: BTreeSet<EventId> = self.state.events_that_decide(&step.identity, &event.header.act);
-        let overruled: BTreeSet<EventId> =
-            before.into_iter().filter(|other| self.precedes(other, &parents)).collect();
+        let rivals = self.state.events_that_decide(&step.identity, &event.header.act);
+        let overruled = self.in_past(rivals, &parents);
         let effect = self.state.apply(event, &step, &overruled);
         for parent in &parents {
             self.heads.remove(parent);
@@ -141,22 +150,28 @@ impl Replica {
         effect
     }
 
-    /// Whether `ancestor` is one of `from` or in the past of one of them. Walks back, but never
-    /// past the ancestor's timestamp nor along a lane whose answer is known.
-    fn precedes(&self, ancestor: &EventId, from: &[EventId]) -> bool {
-        let Some(goal) = self.events.get(ancestor) else { return false };
+    /// Those of `wanted` that are among `from` or in their past. One walk back for all of them, never
+    /// past the oldest that is still looked for; a lane met anywhere answers for what it holds before.
+    fn in_past(&self, wanted: BTreeSet<EventId>, from: &[EventId]) -> BTreeSet<EventId> {
+        let mut goals: Vec<(EventId, &Entry)> =
+            wanted.into_iter().filter_map(|id| Some((id, self.events.get(&id)?))).collect();
+        let mut found: BTreeSet<EventId> = BTreeSet::new();
         let mut open: Vec<EventId> = from.to_vec();
-        let mut seen: BTreeSet<EventId> = BTreeSet::new();
-        while let Some(id) = open.pop() {
-            let Some(entry) = self.events.get(&id) else { continue };
-            if entry.lane == goal.lane && entry.seq >= goal.seq {
-                return true;
-            }
-            if entry.timestamp >= goal.timestamp && seen.insert(id) {
-                open.extend(entry.parents.iter().copied());
+        let mut seen: BTreeSet<EventId> = from.iter().copied().collect();
+        while let Some(entry) = open.pop().and_then(|id| self.events.get(&id)) {
+            goals.retain(|(id, goal)| {
+                let holds = entry.lane == goal.lane && entry.seq >= goal.seq;
+                if holds {
+                    found.insert(*id);
+                }
+                !holds
+            });
+            let Some(oldest) = goals.iter().map(|(_, goal)| goal.timestamp).min() else { break };
+            if entry.timestamp >= oldest {
+                open.extend(entry.parents.iter().copied().filter(|parent| seen.insert(*parent)));
             }
         }
-        false
+        found
     }
 
     /// The channel's id.
@@ -197,8 +212,8 @@ impl Replica {
             .max_by_key(|lane| lane.opened_at)
     }
 
-    /// Pairs of events that prove a lane forked.
-    pub fn equivocations(&self) -> &BTreeSet<(EventId, EventId)> {
+    /// The lanes that forked, each with two events of one place that prove it.
+    pub fn equivocations(&self) -> &BTreeMap<EventId, (EventId, EventId)> {
         &self.equivocations
     }
 

@@ -1,40 +1,71 @@
-//! Events that wait for their past. Bounded: what does not fit is dropped, and reconciliation
-//! brings it again.
+//! Events that wait for their past. Bounded in number and in bytes: what does not fit is dropped, and
+//! reconciliation brings it again, in an order in which nothing has to wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Parcel;
 use crate::base::{EventId, limits};
 
+/// Bytes of waiting events of one channel.
+const PENDING_BYTES: usize = 2 * 1024 * 1024;
+
+/// What became of an event that was to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// It waits now.
+    New,
+    /// It waits already.
+    Already,
+    /// There is no room.
+    Full,
+}
+
 /// Waiting events of one channel.
 #[derive(Default)]
 pub struct Pending {
+    bytes: usize,
     waiting: BTreeMap<EventId, Parcel>,
     /// Missing event → those that wait for it.
     by_missing: BTreeMap<EventId, BTreeSet<EventId>>,
 }
 
 impl Pending {
-    /// Lets an event wait for one of its missing ancestors. False if there is no room.
-    pub fn hold(&mut self, parcel: Parcel, missing: EventId) -> bool {
+    /// Lets an event wait for one of its missing ancestors.
+    pub fn hold(&mut self, parcel: Parcel, missing: EventId) -> Held {
         let id = parcel.event.id();
         if self.waiting.contains_key(&id) {
-            return true;
+            return Held::Already;
         }
-        if self.waiting.len() >= limits::PENDING_EVENTS {
-            return false;
+        let size = parcel.size();
+        if self.waiting.len() >= limits::PENDING_EVENTS || self.bytes + size > PENDING_BYTES {
+            return Held::Full;
         }
+        self.bytes += size;
         self.waiting.insert(id, parcel);
         self.by_missing.entry(missing).or_default().insert(id);
-        true
+        Held::New
     }
 
     /// Takes out what waited for this event, oldest first.
     pub fn release(&mut self, arrived: &EventId) -> Vec<Parcel> {
         let ids = self.by_missing.remove(arrived).unwrap_or_default();
         let mut parcels: Vec<Parcel> = ids.iter().filter_map(|id| self.waiting.remove(id)).collect();
+        self.bytes -= parcels.iter().map(Parcel::size).sum::<usize>();
         parcels.sort_by_key(|parcel| (parcel.event.header.timestamp, parcel.event.id()));
         parcels
+    }
+
+    /// Drops what waited for this event, and for what waited for it: it can never be taken in.
+    pub fn abandon(&mut self, refused: &EventId) {
+        let mut gone = vec![*refused];
+        while let Some(id) = gone.pop() {
+            gone.extend(self.release(&id).iter().map(|parcel| parcel.event.id()));
+        }
+    }
+
+    /// How many bytes they have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many wait.

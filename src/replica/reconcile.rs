@@ -55,12 +55,12 @@ impl Replica {
     /// Positions of events that a replica with extent `theirs` lacks, in the order of this node's
     /// log (so that no event comes before its past), at most `limit`, and whether there are more.
     pub fn beyond(&self, theirs: &Extent, limit: usize) -> (Vec<u64>, bool) {
-        let mut next: BinaryHeap<Reverse<(u64, EventId, usize)>> = self
+        let mut next: BinaryHeap<Reverse<(u64, EventId, u64)>> = self
             .lanes
             .iter()
             .filter_map(|(id, lane)| {
-                let seq = usize::try_from(theirs.get(id).copied().unwrap_or(0)).ok()?;
-                Some(Reverse((*lane.positions().get(seq)?, *id, seq)))
+                let seq = theirs.get(id).copied().unwrap_or(0);
+                Some(Reverse((lane.position(seq)?, *id, seq)))
             })
             .collect();
         let mut positions = Vec::new();
@@ -69,8 +69,8 @@ impl Replica {
                 return (positions, true);
             }
             positions.push(position);
-            if let Some(position) = self.lanes.get(&id).and_then(|lane| lane.positions().get(seq + 1)) {
-                next.push(Reverse((*position, id, seq + 1)));
+            if let Some(position) = self.lanes.get(&id).and_then(|lane| lane.position(seq + 1)) {
+                next.push(Reverse((position, id, seq + 1)));
             }
         }
         (positions, false)

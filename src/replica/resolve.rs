@@ -33,14 +33,15 @@ pub struct State {
 pub struct MemberState {
     /// The lanes they act on; none once they left.
     lanes: BTreeMap<EventId, Role>,
-    /// The role they had last.
-    last_role: Option<Role>,
+    /// The best role they ever had: what a person who left is shown with. Not the one they had last,
+    /// which would depend on the order in which two lanes were seen to end.
+    best_role: Option<Role>,
     profile: Register<Profile>,
 }
 
 impl MemberState {
     fn role(&self) -> Role {
-        self.lanes.values().min().copied().or(self.last_role).unwrap_or(Role::Member)
+        self.lanes.values().min().copied().or(self.best_role).unwrap_or(Role::Member)
     }
 
     /// Whether they are in the channel.
@@ -117,7 +118,7 @@ impl State {
                 effect.visible = !was_present;
             }
             Act::LeaveChannel { .. } => {
-                member.last_role = Some(member.role());
+                member.best_role = member.best_role.into_iter().chain([step.role]).min();
                 member.lanes.remove(&step.lane);
                 effect.visible = !member.is_present();
             }

@@ -68,7 +68,7 @@ impl Replica {
     /// Checks an event whose past is complete and whose signature was verified.
     pub(super) fn validate(&self, event: &Event) -> Result<Step, Invalid> {
         let header = &event.header;
-        if header.channel.is_some_and(|channel| channel != self.id) {
+        if event.channel() != self.id {
             return Err(Invalid::Rule("an event belongs to its own channel"));
         }
         let past = parents(header).filter_map(|id| self.events.get(&id));
@@ -104,11 +104,15 @@ impl Replica {
         if lane.device != event.header.device {
             return Err(Invalid::Rule("a lane has one device"));
         }
-        if lane.tip() != *prev {
-            return Err(Invalid::Equivocation { first: lane.tip() });
-        }
-        if lane.next_seq() != event.header.seq {
+        let seq = event.header.seq;
+        if seq.checked_sub(1).and_then(|before| lane.event(before)) != Some(*prev) {
             return Err(Invalid::Rule("seq counts the lane's events"));
+        }
+        if let Some(first) = lane.event(seq) {
+            return Err(Invalid::Equivocation { first });
+        }
+        if event.header.timestamp > lane.certified_until() {
+            return Err(Invalid::Rule("the device's certificate has not expired"));
         }
         let held = lane.holdings().ok_or(Invalid::Rule("the member has left"))?;
         Ok((lane.opening, lane.identity, lane.role, Some(held)))

@@ -2,7 +2,7 @@
 //! node decide, makes all their batches durable in one transaction, and only then carries out the
 //! effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock::Clock;
 use crate::base::{EventId, limits};
 use crate::chat::intent::{Intent, Submission};
+use crate::chat::message::Link;
+use crate::chat::view::News;
 use crate::node::{
     Batch, Delivery, Door, Input, Node, Outcome, Output, Receipt, Refusal, StoredEvent, Write,
 };
@@ -20,6 +22,8 @@ use crate::store::{Store, StoreError, Window};
 
 /// Events kept at hand after their commit, so that sending them on needs no read.
 const RECENT_EVENTS: usize = 2_048;
+/// Bytes of those.
+const RECENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where packets for other nodes go.
 pub(super) type Outgoing = mpsc::Sender<(Destination, Vec<u8>)>;
@@ -34,9 +38,48 @@ pub(super) struct Driver {
     tickets: u64,
     submissions: BTreeMap<u64, oneshot::Sender<Result<Receipt, Refusal>>>,
     notes: BTreeMap<u64, oneshot::Sender<()>>,
-    recent: BTreeMap<u64, StoredEvent>,
+    recent: Recent,
     dropped_packets: u64,
     gave_up: u64,
+}
+
+/// One pass over outputs.
+#[derive(Default)]
+struct Round {
+    /// Positions of events that go to the whole domain.
+    broadcast: Vec<u64>,
+    /// What the node said to reports of deliveries that could not be handed over.
+    returned: Vec<Output>,
+    /// Links of which one delivery found its door's queue full: the node has taken back all after it,
+    /// so they must not get there before it.
+    recalled: BTreeSet<Link>,
+}
+
+/// Events committed last.
+#[derive(Default)]
+struct Recent {
+    events: BTreeMap<u64, StoredEvent>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn keep(&mut self, batches: Vec<Batch>) {
+        for write in batches.into_iter().flat_map(|batch| batch.0) {
+            if let Write::Event(event) = write {
+                self.bytes += size(&event);
+                let before = self.events.insert(event.position, event);
+                self.bytes -= before.map_or(0, |event| size(&event));
+            }
+        }
+        while self.events.len() > RECENT_EVENTS || self.bytes > RECENT_BYTES {
+            let Some((_, event)) = self.events.pop_first() else { return };
+            self.bytes -= size(&event);
+        }
+    }
+}
+
+fn size(event: &StoredEvent) -> usize {
+    event.signed.len() + event.payload.as_ref().map_or(0, Vec::len)
 }
 
 impl Driver {
@@ -50,7 +93,7 @@ impl Driver {
             tickets: 0,
             submissions: BTreeMap::new(),
             notes: BTreeMap::new(),
-            recent: BTreeMap::new(),
+            recent: Recent::default(),
             dropped_packets: 0,
             gave_up: 0,
         }
@@ -69,17 +112,12 @@ impl Driver {
                 };
             let mut outputs = Vec::new();
             let mut stop = None;
-            let mut next = first;
-            for _ in 0..limits::GROUP_COMMIT_INPUTS {
-                match next.take() {
-                    Some(Command::Stop { reply }) => stop = Some(reply),
-                    Some(command) => self.take(command, &mut outputs)?,
-                    None => break,
+            let more = std::iter::from_fn(|| commands.try_recv().ok());
+            for command in first.into_iter().chain(more).take(limits::GROUP_COMMIT_INPUTS) {
+                match command {
+                    Command::Stop { reply } => stop = Some(reply),
+                    command => self.take(command, &mut outputs).await?,
                 }
-                next = commands.try_recv().ok();
-            }
-            if let Some(command) = next {
-                self.take(command, &mut outputs)?;
             }
             let now = self.clock.now();
             if self.node.next_timeout().is_some_and(|at| at <= now) {
@@ -96,7 +134,7 @@ impl Driver {
     }
 
     /// One command: an input for the node, or a question answered from what is durable.
-    fn take(&mut self, command: Command, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
+    async fn take(&mut self, command: Command, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
         let input = match command {
             Command::Submit { submission, reply } => {
                 let known = self.known_origin(&submission)?;
@@ -116,7 +154,8 @@ impl Driver {
                 Input::Remember { ticket, door, key, value }
             }
             Command::OpenDoor { door, deliveries, reply } => {
-                self.commit_pending(outputs)?;
+                // What is under way was meant for whoever held the door before, or is in the view.
+                self.settle(std::mem::take(outputs)).await?;
                 let notes = self.store.notes(&door)?;
                 let _ = reply.send(Opening { channels: self.node.channels(), notes });
                 self.doors.insert(door.clone(), deliveries);
@@ -136,10 +175,12 @@ impl Driver {
                 return Ok(());
             }
             Command::Channels { reply } => {
+                self.commit_pending(outputs)?;
                 let _ = reply.send(self.node.channels());
                 return Ok(());
             }
             Command::Status { reply } => {
+                self.commit_pending(outputs)?;
                 let _ = reply.send(self.status());
                 return Ok(());
             }
@@ -179,42 +220,25 @@ impl Driver {
             return Ok(());
         }
         self.store.commit(&batches)?;
-        self.keep_recent(batches);
+        self.recent.keep(batches);
         Ok(())
-    }
-
-    fn keep_recent(&mut self, batches: Vec<Batch>) {
-        for write in batches.into_iter().flat_map(|batch| batch.0) {
-            if let Write::Event(event) = write {
-                self.recent.insert(event.position, event);
-            }
-        }
-        while self.recent.len() > RECENT_EVENTS {
-            self.recent.pop_first();
-        }
     }
 
     /// Commits, then carries out the effects in order.
     async fn settle(&mut self, mut outputs: Vec<Output>) -> Result<(), StoreError> {
         while !outputs.is_empty() {
             self.commit_pending(&mut outputs)?;
-            let mut broadcast = Vec::new();
-            let mut returned = Vec::new();
+            let mut round = Round::default();
             for output in outputs {
-                self.carry_out(output, &mut broadcast, &mut returned).await?;
+                self.carry_out(output, &mut round).await?;
             }
-            self.send_events(Destination::Domain, &broadcast, false)?;
-            outputs = returned;
+            self.send_events(Destination::Domain, &round.broadcast, false)?;
+            outputs = round.returned;
         }
         Ok(())
     }
 
-    async fn carry_out(
-        &mut self,
-        output: Output,
-        broadcast: &mut Vec<u64>,
-        returned: &mut Vec<Output>,
-    ) -> Result<(), StoreError> {
+    async fn carry_out(&mut self, output: Output, round: &mut Round) -> Result<(), StoreError> {
         match output {
             Output::Commit(_) => {}
             Output::Reply { ticket, result } => {
@@ -227,19 +251,20 @@ impl Driver {
                     let _ = reply.send(());
                 }
             }
-            Output::Deliver { door, delivery } => self.deliver(door, *delivery, returned).await,
+            Output::Deliver { door, delivery } => self.deliver(door, *delivery, round).await,
             Output::DeliverStored { door, id, link, uncertain, position } => {
                 let stored = self.stored(position)?;
                 match stored.as_ref().and_then(|stored| self.node.news_of(stored)) {
                     Some(news) => {
                         let delivery = Delivery { id, link: Some(link), uncertain, news };
-                        self.deliver(door, delivery, returned).await;
+                        self.deliver(door, delivery, round).await;
                     }
                     None => {
                         let outcome =
                             Outcome::Failed { reason: "there is nothing left to deliver".to_owned() };
                         let now = self.clock.now();
-                        returned.extend(self.node.handle(now, Input::Report { delivery: id, outcome }));
+                        let report = Input::Report { delivery: id, outcome };
+                        round.returned.extend(self.node.handle(now, report));
                     }
                 }
             }
@@ -247,24 +272,30 @@ impl Driver {
                 self.gave_up += 1;
                 tracing::warn!(?link, reason, "a delivery was given up");
             }
-            Output::SendEvents { to: Destination::Domain, positions, .. } => broadcast.extend(positions),
+            Output::SendEvents { to: Destination::Domain, positions, .. } => {
+                round.broadcast.extend(positions)
+            }
             Output::SendEvents { to, positions, more } => self.send_events(to, &positions, more)?,
             Output::Send { to, packet } => self.send(to, &packet),
         }
         Ok(())
     }
 
-    async fn deliver(&mut self, door: Door, delivery: Delivery, returned: &mut Vec<Output>) {
+    async fn deliver(&mut self, door: Door, delivery: Delivery, round: &mut Round) {
         let Some(sender) = self.doors.get(&door) else { return };
         let id = delivery.id;
         let gone = if door.is_durable() && id != 0 {
+            if delivery.link.as_ref().is_some_and(|link| round.recalled.contains(link)) {
+                return;
+            }
             match sender.try_send(delivery) {
                 Ok(()) => false,
-                Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(mpsc::error::TrySendError::Full(delivery)) => {
+                    round.recalled.extend(delivery.link);
                     let reason = "the connector is busy".to_owned();
                     let outcome = Outcome::Retry { uncertain: false, after_ms: None, reason };
                     let now = self.clock.now();
-                    returned.extend(self.node.handle(now, Input::Report { delivery: id, outcome }));
+                    round.returned.extend(self.node.handle(now, Input::Report { delivery: id, outcome }));
                     false
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => true,
@@ -274,12 +305,12 @@ impl Driver {
         };
         if gone {
             self.doors.remove(&door);
-            returned.extend(self.node.handle(self.clock.now(), Input::DoorClosed(door)));
+            round.returned.extend(self.node.handle(self.clock.now(), Input::DoorClosed(door)));
         }
     }
 
     fn stored(&self, position: u64) -> Result<Option<StoredEvent>, StoreError> {
-        match self.recent.get(&position) {
+        match self.recent.events.get(&position) {
             Some(event) => Ok(Some(event.clone())),
             None => self.store.event(position),
         }
@@ -311,7 +342,7 @@ impl Driver {
         }
     }
 
-    fn history(&self, query: &HistoryQuery) -> Result<Vec<crate::chat::view::News>, StoreError> {
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<News>, StoreError> {
         let window = match query.range {
             Range::Latest => Window::Latest,
             Range::After(position) => Window::After(position),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
 use super::{secret, verifier};
-use crate::base::config::{Config, DomainConfig, MatrixConfig};
+use crate::base::config::{Config, MatrixConfig};
 use crate::base::{Kind, limits};
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::Link;
@@ -83,8 +83,7 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let control = control::Socket::bind(&control::socket_path(&data_dir))?;
     let (store, node) = restore(&data_dir.join("multichat.db"), setup.clone())?;
 
-    let domain = config.domains.first().cloned().unwrap_or_else(default_domain);
-    let net = Net::bind(&config.node, &domain, setup.transport_key()).await?;
+    let net = Net::bind(&config.node, &config.domain(), setup.transport_key()).await?;
     let listener = Listener::bind(&config.irc).await?;
     let matrix = match &config.matrix {
         Some(matrix) => Some(bind_matrix(matrix, &config, base_dir).await?),
@@ -325,18 +324,12 @@ impl Iterator for Log<'_> {
 
 async fn bind_matrix(matrix: &MatrixConfig, config: &Config, base_dir: &Path) -> Result<Matrix, Fault> {
     let path = base_dir.join(&matrix.registration);
-    let invalid = |problem: String| {
-        let mend = "make one with `multichat init`";
-        Fault::new(Kind::Invalid, format!("registration {}: {problem}; {mend}", path.display()))
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| invalid(error.to_string()))?;
+    let invalid = |problem: String| Fault::new(Kind::Invalid, format!("{}: {problem}", path.display()));
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| invalid(format!("{error}: make a registration with `multichat init`")))?;
     let registration = Registration::from_yaml(&text).map_err(|error| invalid(error.to_string()))?;
     let rooms = config.links.iter().filter_map(|link| Some((link.channel.clone(), link.matrix.clone()?)));
     Matrix::bind(matrix, registration, rooms.collect()).await
-}
-
-fn default_domain() -> DomainConfig {
-    DomainConfig { name: "public".to_owned(), topology: Default::default(), admission: Default::default() }
 }
 
 fn stopped() -> Fault {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use multichat::base::config::example;
+use multichat::matrix::proto::registration::registration_example;
 
 /// A directory of the test's own, gone with it.
 struct Home(PathBuf);
@@ -241,15 +242,13 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 #[test]
-fn the_example_configuration_is_the_one_in_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.yaml");
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        fs::write(&path, example()).expect("the example is written");
+fn the_examples_at_the_top_are_the_ones_in_the_code() {
+    for (name, made) in [("config.example.yaml", example()), ("registration.yaml", registration_example())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            fs::write(&path, &made).expect("the example is written");
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(stored, made, "run this test once with UPDATE_SNAPSHOTS=1 to write {name} anew");
     }
-    let stored = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        stored,
-        example(),
-        "run this test once with UPDATE_SNAPSHOTS=1 to write config.example.yaml anew"
-    );
 }

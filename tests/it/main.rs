@@ -6,6 +6,7 @@ mod interop;
 mod irc_network;
 mod matrix;
 mod net;
+mod newcomer;
 mod oracle;
 mod peers;
 mod sim;

@@ -35,6 +35,21 @@ pub struct MatrixSide {
 /// # Errors
 /// The node's own words.
 pub async fn start_a(dir: &Path, matrix: MatrixSide, ircd: Option<SocketAddr>) -> Result<Running, Trouble> {
+    start("node A", config_a(matrix, ircd), dir).await
+}
+
+/// Starts node B, with its data in `dir`, knowing the addresses of node A alone.
+///
+/// # Errors
+/// The node's own words.
+pub async fn start_b(dir: &Path, bootstrap: &[String]) -> Result<Running, Trouble> {
+    let mut config = config_b();
+    config.node.bootstrap = bootstrap.to_vec();
+    start("node B", config, dir).await
+}
+
+/// The configuration of a node between a homeserver and, where there is one, an IRC network.
+pub fn config_a(matrix: MatrixSide, ircd: Option<SocketAddr>) -> Config {
     let mut config = common("a");
     config.matrix = Some(MatrixConfig {
         homeserver: matrix.homeserver,
@@ -48,17 +63,12 @@ pub async fn start_a(dir: &Path, matrix: MatrixSide, ircd: Option<SocketAddr>) -
         let irc = Some(format!("demo/{CHANNEL}"));
         config.links = vec![LinkConfig { channel: CHANNEL.into(), matrix: None, irc }];
     }
-    start("node A", config, dir).await
+    config
 }
 
-/// Starts node B, with its data in `dir`, knowing the addresses of node A alone.
-///
-/// # Errors
-/// The node's own words.
-pub async fn start_b(dir: &Path, bootstrap: &[String]) -> Result<Running, Trouble> {
-    let mut config = common("b");
-    config.node.bootstrap = bootstrap.to_vec();
-    start("node B", config, dir).await
+/// The configuration of a node that serves IRC clients and nothing else.
+pub fn config_b() -> Config {
+    common("b")
 }
 
 /// Waits until both nodes are connected to a peer.

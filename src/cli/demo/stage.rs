@@ -226,7 +226,11 @@ async fn irssi(places: &Places, address: SocketAddr) -> Result<Irssi, Trouble> {
     Irssi::start(&program, &places.run, address, "bob")
 }
 
-fn write_registration(run: &Path, port: u16) -> Result<PathBuf, Trouble> {
+/// Writes a fresh registration for a node that listens for the homeserver on `port`.
+///
+/// # Errors
+/// [`Trouble::Disk`].
+pub fn write_registration(run: &Path, port: u16) -> Result<PathBuf, Trouble> {
     let url = format!("http://127.0.0.1:{port}");
     let registration = Registration::generate(SERVER_NAME, url, random_word()?, random_word()?);
     let path = run.join("registration.yaml");

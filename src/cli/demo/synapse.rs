@@ -43,6 +43,13 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// One of Synapse's programs, by the module that it is.
+    pub fn program(&self, module: &str) -> Command {
+        let mut command = Command::new(&self.python);
+        command.args(["-m", module]);
+        command
+    }
+
     /// The version of the Synapse that is installed.
     ///
     /// # Errors
@@ -179,8 +186,8 @@ impl Synapse {
     }
 
     fn command(&self, module: &str) -> Command {
-        let mut command = Command::new(&self.installation.python);
-        command.args(["-m", module]).current_dir(&self.dir);
+        let mut command = self.installation.program(module);
+        command.current_dir(&self.dir);
         command
     }
 }

@@ -181,7 +181,7 @@ async fn hand_in(
     match wish {
         Effect::Submit(submission) => {
             let tag = submission.tag;
-            let answer = handle.submit_later(submission).await?;
+            let answer = handle.submit_later(*submission).await?;
             Ok(Some(Box::pin(async move {
                 let answer = answer.await.unwrap_or(Err(Refusal::Stopping));
                 Some(Answer::Submitted { tag, answer })

@@ -5,6 +5,8 @@
 mod actor;
 mod client;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::io;

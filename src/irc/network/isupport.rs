@@ -49,9 +49,11 @@ impl ISupport {
                     let (prefixes, limit) = part.split_once(':')?;
                     prefixes.contains('#').then(|| limit.parse().ok()).flatten()
                 });
-                self.channel_limit = of_hash;
+                self.channel_limit = of_hash.filter(has_room);
             }
-            "MAXCHANNELS" => self.channel_limit = self.channel_limit.or(value.parse().ok()),
+            "MAXCHANNELS" => {
+                self.channel_limit = self.channel_limit.or(value.parse().ok().filter(has_room));
+            }
             _ => {}
         }
     }
@@ -68,6 +70,11 @@ impl ISupport {
         };
         name.chars().map(letter).collect()
     }
+}
+
+/// ngIRCd without a limit announces 0, which nobody can mean: it would let no one join.
+fn has_room(limit: &usize) -> bool {
+    *limit > 0
 }
 
 #[cfg(test)]
@@ -91,5 +98,7 @@ mod tests {
             support.learn(token);
         }
         assert_eq!((support.channel_limit, support.line_len), (Some(20), 2048));
+        support.learn("CHANLIMIT=#&+:0");
+        assert_eq!(support.channel_limit, None, "a limit of 0 is none");
     }
 }

@@ -208,7 +208,7 @@ mod tests {
         let mut names = Names::default();
         names.claim(A, "alice");
         names.claim(B, "Alice");
-        assert_eq!((names.of(&A), names.of(&B)), (Some("alice"), Some("Alice|aibq")));
+        assert_eq!((names.of(&A), names.of(&B)), (Some("alice"), Some("Alice|aiba")));
         // A client of ours takes the name; the bridged person makes room.
         let moved = names.reserve("alice", "alice", None).unwrap();
         assert_eq!((moved.identity, moved.after.as_str()), (A, "alice|aeaq"));

@@ -3,6 +3,7 @@
 //! `MULTICHAT_SKIP_PEERS=1` says to go on without.
 
 mod alone;
+pub mod node;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //! node; what comes of it is shown when its news comes back.
 
 use super::registration::SERVICE;
-use super::{Hub, is_channel};
+use super::{Hub, Request, is_channel};
 use crate::base::EventId;
 use crate::chat::intent::{ChannelRef, Intent};
 use crate::irc::proto::isupport::TARGETS;
@@ -54,33 +54,44 @@ impl Hub {
             if index == CHANNELS_PER_LINE {
                 return self.reply(client, 407, &[name], "Too many channels in one line");
             }
-            let Some((id, room)) = self.room(name) else {
-                self.reply(client, 403, &[name], "No such channel");
-                continue;
-            };
-            if !room.attached.contains(&client) {
-                self.reply(client, 442, &[name], "You're not on that channel");
-                continue;
+            if let Some(channel) = self.own_channel(client, name) {
+                let intent = Intent::LeaveChannel { channel, reason: reason.clone() };
+                self.submit(client, Wanted::Part, name, intent);
             }
-            let intent = Intent::LeaveChannel { channel: ChannelRef::Id(id), reason: reason.clone() };
-            self.submit(client, Wanted::Part, name, intent);
         }
     }
 
     pub(super) fn topic(&mut self, client: ClientId, params: &[String]) {
         let name = &params[0];
-        let Some((id, room)) = self.room(name) else {
-            return self.reply(client, 403, &[name], "No such channel");
-        };
-        let attached = room.attached.contains(&client);
         let Some(topic) = params.get(1) else {
-            return self.show_topic(client, id);
+            return match self.room(name).map(|(id, _)| id) {
+                Some(id) => self.show_topic(client, id),
+                None => self.reply(client, 403, &[name], "No such channel"),
+            };
         };
-        if !attached {
-            return self.reply(client, 442, &[name], "You're not on that channel");
+        if let Some(channel) = self.own_channel(client, name) {
+            let intent = Intent::UpdateChannel { channel, topic: topic.clone() };
+            self.submit(client, Wanted::Topic, name, intent);
         }
-        let intent = Intent::UpdateChannel { channel: ChannelRef::Id(id), topic: topic.clone() };
-        self.submit(client, Wanted::Topic, name, intent);
+    }
+
+    /// The channel by that name, if the client is on it; else says that it is not.
+    fn own_channel(&mut self, client: ClientId, name: &str) -> Option<ChannelRef> {
+        let room = self.room(name).map(|(id, room)| (id, room.attached.contains(&client)));
+        match room {
+            Some((id, true)) => return Some(ChannelRef::Id(id)),
+            _ if self.is_joining(client, name) => return Some(ChannelRef::Name(name.to_lowercase())),
+            Some(_) => self.reply(client, 442, &[name], "You're not on that channel"),
+            None => self.reply(client, 403, &[name], "No such channel"),
+        }
+        None
+    }
+
+    /// Whether the client's JOIN of it is under way. What it sends meanwhile goes after it: the
+    /// node handles wishes in their order, and so no client need wait before it speaks.
+    fn is_joining(&self, client: ClientId, name: &str) -> bool {
+        let joins = |request: &Request| request.client == client && request.wanted == Wanted::Join;
+        self.requests.values().any(|r| joins(r) && r.target.to_lowercase() == name.to_lowercase())
     }
 
     pub(super) fn say(&mut self, client: ClientId, line: &Line) {
@@ -106,8 +117,10 @@ impl Hub {
     }
 
     fn say_in(&mut self, client: ClientId, line: &Line, target: &str, text: &str) {
-        let Some((id, _)) = self.room(target) else {
-            return self.reply(client, 403, &[target], "No such channel");
+        let channel = match self.room(target) {
+            Some((id, _)) => ChannelRef::Id(id),
+            None if self.is_joining(client, target) => ChannelRef::Name(target.to_lowercase()),
+            None => return self.reply(client, 403, &[target], "No such channel"),
         };
         // A CTCP request to a channel asks every client there about itself: it is not carried.
         let Some(mut content) = render::content(line.command == "NOTICE", text) else { return };
@@ -116,7 +129,7 @@ impl Hub {
         }
         let reply = line.tagged("+draft/reply").or_else(|| line.tagged("+reply"));
         content.reply_to = reply.and_then(|event| event.parse::<EventId>().ok());
-        let intent = Intent::SendMessage { channel: ChannelRef::Id(id), content };
+        let intent = Intent::SendMessage { channel, content };
         self.submit(client, Wanted::Say, target, intent);
     }
 

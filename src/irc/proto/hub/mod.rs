@@ -21,6 +21,10 @@ mod news;
 mod queries;
 mod registration;
 mod replay;
+#[cfg(test)]
+pub mod stand_in;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,7 +68,7 @@ pub enum Effect {
     /// No more for this client: send what is queued, then close. It is gone for the hub already.
     Close { client: ClientId },
     /// Answer with [`Hub::answered`]; the tag is the submission's.
-    Submit(Submission),
+    Submit(Box<Submission>),
     /// Answer with [`Hub::history`].
     History { query: u64, what: HistoryQuery },
     /// Keep a note; an empty value forgets it. Needs no answer.
@@ -348,7 +352,13 @@ impl Hub {
         self.requests
             .insert(tag, Request { client, account, wanted, target, label: None, at, accepted: false });
         self.submitted.push(tag);
-        self.effects.push(Effect::Submit(Submission { actor, intent, via: None, join_first: false, tag }));
+        self.effects.push(Effect::Submit(Box::new(Submission {
+            actor,
+            intent,
+            via: None,
+            join_first: false,
+            tag,
+        })));
     }
 
     fn emit(&mut self, client: ClientId, line: Line) {

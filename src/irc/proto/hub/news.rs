@@ -293,13 +293,13 @@ impl Hub {
         attachment.shown = news.position;
         session.unconfirmed.insert(news.channel);
         let caps = session.caps;
-        if !(own && !caps.has(Cap::EchoMessage)) {
-            if !rendered.contains_key(&caps) {
+        if !own || caps.has(Cap::EchoMessage) {
+            let lines = rendered.entry(caps).or_insert_with(|| {
                 let lines = self.render(news, caps, "").into_iter();
-                rendered.insert(caps, lines.map(|line| (line.clone(), line.to_string().into())).collect());
-            }
+                lines.map(|line| (line.clone(), line.to_string().into())).collect()
+            });
             let captured = self.capture.as_ref().is_some_and(|capture| capture.client == client);
-            for (line, wire) in rendered.get(&caps).into_iter().flatten() {
+            for (line, wire) in lines.iter() {
                 match &mut self.capture {
                     Some(capture) if captured => capture.lines.push(line.clone()),
                     _ => self.effects.push(Effect::Send { client, line: Arc::clone(wire) }),

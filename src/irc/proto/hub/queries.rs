@@ -112,9 +112,10 @@ impl Hub {
         let Some(room) = self.rooms.get(&channel) else { return };
         let name = room.name.clone();
         let userhost = self.has(client, Cap::UserhostInNames);
-        let entries: Vec<String> = room
-            .members
-            .values()
+        let mut members: Vec<&Member> = room.members.values().collect();
+        members.sort_by_key(|member| (member.role, self.shown(member)));
+        let entries: Vec<String> = members
+            .into_iter()
             .map(|member| {
                 let who = if userhost { self.prefix(member) } else { self.shown(member) };
                 format!("{}{who}", sign(member.role))

@@ -1,0 +1,23 @@
+//! The chat's logics, as the machine finds them.
+
+use std::sync::OnceLock;
+
+use super::access::AccessLogic;
+use super::channel::ChannelLogic;
+use super::message::MessageLogic;
+use super::permissions::PermissionsLogic;
+use super::profile::ProfileLogic;
+use crate::machine::Logics;
+
+/// The chat's logics, made once.
+pub fn logics() -> &'static Logics {
+    static LOGICS: OnceLock<Logics> = OnceLock::new();
+    LOGICS.get_or_init(|| {
+        Logics::new()
+            .with(AccessLogic)
+            .with(PermissionsLogic)
+            .with(ProfileLogic)
+            .with(MessageLogic)
+            .with(ChannelLogic)
+    })
+}

@@ -1,0 +1,255 @@
+//! Wishes: what a submission becomes.
+
+use super::admit::{Acting, refusal};
+use super::directory::Channel;
+use super::people::{Person, cut, is_account, named_after};
+use super::{Node, Receipt, Refusal, Turn};
+use crate::base::{ChannelId, EventId, codec, limits};
+use crate::chat::act::Act;
+use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use crate::chat::message::Content;
+use crate::chat::name::ChannelName;
+use crate::chat::profile::Profile;
+use crate::replica::{Event, Header, Invalid};
+
+const BAD_PROFILE: &str = "a user name is 1 to 64 bytes without spaces or control characters";
+
+impl Node {
+    pub(super) fn submit(
+        &mut self,
+        turn: &mut Turn,
+        submission: &Submission,
+        known: Option<EventId>,
+    ) -> Result<Receipt, Refusal> {
+        let person = self.actor(turn, &submission.actor)?;
+        let acting = Acting { person, submission };
+        match &submission.intent {
+            Intent::CreateChannel { name, topic } => self.create(turn, &acting, name, topic),
+            Intent::JoinChannel { channel, create } => self.join(turn, &acting, channel, *create),
+            Intent::LeaveChannel { channel, reason } => {
+                let act = Act::LeaveChannel { reason: clipped(reason) };
+                self.act_in(turn, &acting, channel, act, None)
+            }
+            Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
+            Intent::UpdateChannel { channel, topic } => {
+                let act = Act::UpdateChannel { topic: clipped(topic) };
+                self.act_in(turn, &acting, channel, act, None)
+            }
+            Intent::UpdateProfile { profile } => self.update_profile(turn, &acting, profile),
+            Intent::Link { channel, link, create } => self.link(turn, &acting, channel, link, *create),
+            Intent::Unlink { link } => self.unlink(turn, link),
+        }
+    }
+
+    /// Who wants it. A person whose door says nothing of how they look (the command line) looks as
+    /// they did: only the door that knows the person changes that.
+    fn actor(&mut self, turn: &mut Turn, actor: &Actor) -> Result<Person, Refusal> {
+        let (person, write) = match actor {
+            Actor::Node => self.people.node(),
+            Actor::Person { account, .. } if !is_account(account) => {
+                return Err(Refusal::Malformed(
+                    "an account is 1 to 512 bytes without spaces or control characters",
+                ));
+            }
+            Actor::Person { account, profile } => {
+                let unsaid = *profile == Profile::default();
+                let profile = if unsaid { self.profile_of(account) } else { profile.clone() };
+                if !profile.is_well_formed() {
+                    return Err(Refusal::Malformed(BAD_PROFILE));
+                }
+                self.people.person(account, profile)
+            }
+        };
+        turn.writes.extend(write);
+        Ok(person)
+    }
+
+    /// How a person looks as far as this node knows: as they did when they acted last, else as a
+    /// channel shows them, else by their account.
+    fn profile_of(&self, account: &str) -> Profile {
+        let person = self.people.remembered(account);
+        if person.profile != Profile::default() {
+            return person.profile;
+        }
+        let shown = |channel: &Channel| channel.replica.state().person(&person.identity);
+        let shown = self.directory.iter().find_map(|(_, channel)| shown(channel));
+        shown.map_or_else(|| named_after(account), |member| member.profile)
+    }
+
+    fn create(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        name: &ChannelName,
+        topic: &str,
+    ) -> Result<Receipt, Refusal> {
+        if self.directory.find(&ChannelRef::Name(name.as_str().to_owned())).is_some() {
+            return Err(Refusal::ChannelExists(name.to_string()));
+        }
+        if self.directory.len() >= limits::CHANNELS {
+            return Err(Refusal::Full("channels"));
+        }
+        let act = Act::CreateChannel {
+            name: name.clone(),
+            topic: clipped(topic),
+            founder: acting.person.joining(acting.submission.via.clone()),
+        };
+        let header = Header {
+            version: crate::replica::event::VERSION,
+            channel: None,
+            device: acting.person.device.public(),
+            seq: 0,
+            prev: None,
+            deps: Vec::new(),
+            timestamp: turn.now,
+            act,
+            payload: None,
+        };
+        header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
+        let event = Event::sign(header, &acting.person.device);
+        let id = self.found(turn, &event, acting.submission.tag).map_err(|invalid| refusal(&invalid))?;
+        turn.broadcast(self.last_position);
+        Ok(Receipt { channel: Some(id), event: Some(event.id()) })
+    }
+
+    pub(super) fn join(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        create: bool,
+    ) -> Result<Receipt, Refusal> {
+        let channel = match (self.directory.find(wanted), wanted, create) {
+            (Some(channel), _, _) => channel,
+            (None, ChannelRef::Name(name), true) => {
+                let name: ChannelName =
+                    name.parse().map_err(|_| Refusal::Malformed("that is not a channel name"))?;
+                return self.create(turn, acting, &name, "");
+            }
+            (None, _, _) => return Err(no_such(wanted)),
+        };
+        let event = self.ensure_member(turn, acting, channel)?;
+        Ok(Receipt { channel: Some(channel), event })
+    }
+
+    fn send(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        content: &Content,
+        known: Option<EventId>,
+    ) -> Result<Receipt, Refusal> {
+        let channel = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        let origin = content.origin.as_ref().map(|origin| (origin.link.clone(), origin.external_id.clone()));
+        let earlier = known.or_else(|| self.origins.get(origin.as_ref()?));
+        if let Some(event) = earlier {
+            return Ok(Receipt { channel: Some(channel), event: Some(event) });
+        }
+        if !content.is_well_formed() {
+            return Err(Refusal::Malformed("a message is neither empty nor longer than 48 KiB"));
+        }
+        let payload = payload(content).ok_or(Refusal::Malformed("a message fits into 60 KiB"))?;
+        self.act_in(turn, acting, wanted, Act::SendMessage, Some(payload))
+    }
+
+    fn update_profile(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        profile: &Profile,
+    ) -> Result<Receipt, Refusal> {
+        if !profile.is_well_formed() {
+            return Err(Refusal::Malformed(BAD_PROFILE));
+        }
+        let identity = acting.person.identity;
+        let differs = |channel: &Channel| {
+            let state = channel.replica.state();
+            state.is_member(&identity)
+                && state.person(&identity).is_some_and(|member| member.profile != *profile)
+        };
+        let channels: Vec<ChannelId> =
+            self.directory.iter().filter(|(_, channel)| differs(channel)).map(|(id, _)| *id).collect();
+        let mut receipt = Receipt { channel: None, event: None };
+        for channel in channels {
+            let act = Act::UpdateProfile { profile: profile.clone() };
+            receipt.event = self.act(turn, acting, channel, act, None)?.event;
+        }
+        Ok(receipt)
+    }
+
+    /// An act in a channel that somebody named; they join first where the door says so.
+    fn act_in(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        act: Act,
+        payload: Option<Vec<u8>>,
+    ) -> Result<Receipt, Refusal> {
+        let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        if !matches!(act, Act::LeaveChannel { .. }) {
+            if acting.submission.join_first {
+                self.ensure_member(turn, acting, id)?;
+            }
+            self.refresh_profile(turn, acting, id)?;
+        }
+        self.act(turn, acting, id, act, payload)
+    }
+
+    /// Makes the actor a member, and their profile in the channel what it is. `None` if they were.
+    fn ensure_member(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        id: ChannelId,
+    ) -> Result<Option<EventId>, Refusal> {
+        let Some(channel) = self.directory.get(&id) else {
+            return Err(Refusal::NoSuchChannel(id.to_string()));
+        };
+        if channel.replica.live_lane(&acting.person.device.public()).is_some() {
+            return Ok(None);
+        }
+        let joining = acting.person.joining(acting.submission.via.clone());
+        Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)
+    }
+
+    /// Tells a channel the actor's profile if it has changed since they last acted there.
+    fn refresh_profile(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        id: ChannelId,
+    ) -> Result<(), Refusal> {
+        let shown = self.directory.get(&id).and_then(|channel| {
+            let state = channel.replica.state();
+            state.is_member(&acting.person.identity).then(|| state.person(&acting.person.identity)).flatten()
+        });
+        if shown.is_some_and(|member| member.profile != acting.person.profile) {
+            let act = Act::UpdateProfile { profile: acting.person.profile.clone() };
+            self.act(turn, acting, id, act, None)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn no_such(wanted: &ChannelRef) -> Refusal {
+    Refusal::NoSuchChannel(match wanted {
+        ChannelRef::Id(id) => id.to_string(),
+        ChannelRef::Name(name) => name.clone(),
+    })
+}
+
+/// The bytes of a message. One that is too long with its formatted form goes without: both say the
+/// same. `None` if it is too long even so.
+fn payload(content: &Content) -> Option<Vec<u8>> {
+    let fits = |bytes: &Vec<u8>| bytes.len() <= limits::PAYLOAD_BYTES;
+    Some(codec::encode(content)).filter(fits).or_else(|| {
+        let plain = Content { formatted: None, ..content.clone() };
+        Some(codec::encode(&plain)).filter(fits)
+    })
+}
+
+fn clipped(text: &str) -> String {
+    cut(text, limits::TOPIC_BYTES).to_owned()
+}
