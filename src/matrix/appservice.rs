@@ -26,7 +26,7 @@ const BODY_BYTES: usize = 10 * 1024 * 1024;
 /// See the module.
 pub(super) struct Appservice {
     bridge: Arc<Bridge>,
-    intake: Intake,
+    intake: Arc<Intake>,
     /// Of the token that the homeserver must show, so that comparing takes the same time always.
     hs_token: blake3::Hash,
     /// A wrong token was logged, and none was right since.
@@ -35,8 +35,7 @@ pub(super) struct Appservice {
 
 impl Appservice {
     /// The application service of this bridge, for the homeserver that knows `hs_token`.
-    pub fn new(bridge: Arc<Bridge>, hs_token: &str) -> Self {
-        let intake = Intake::new(bridge.clone());
+    pub fn new(bridge: Arc<Bridge>, intake: Arc<Intake>, hs_token: &str) -> Self {
         Self { bridge, intake, hs_token: blake3::hash(hs_token.as_bytes()), warned: AtomicBool::new(false) }
     }
 

@@ -1,14 +1,16 @@
 //! Transactions from the homeserver: each event is understood, handed to the node, and answered
 //! for. A transaction is done only when everything in it is durable or refused for good.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
 
 use super::bot::{self, Asked};
 use super::bridge::{Bridge, Trouble};
+use super::heard::{self, Heard, Notes, QUIET};
 use super::proto::command;
 use super::proto::translate::{self, Incoming, Place};
 use crate::base::Kind;
@@ -29,7 +31,6 @@ pub(super) struct Intake {
     memory: Mutex<Memory>,
 }
 
-#[derive(Default)]
 struct Memory {
     /// Name and content of the last transaction that is done.
     last: Option<(String, blake3::Hash)>,
@@ -38,6 +39,7 @@ struct Memory {
     answered: VecDeque<String>,
     /// Whether a room that carries nothing is a chat of two.
     direct: BTreeMap<String, bool>,
+    heard: Heard,
 }
 
 /// A submission on its way.
@@ -49,9 +51,11 @@ struct Pending {
 }
 
 impl Intake {
-    /// An intake that hands on to this bridge's node.
-    pub fn new(bridge: Arc<Bridge>) -> Self {
-        Self { bridge, memory: Mutex::default() }
+    /// An intake that hands on to this bridge's node. It goes on from what the door's notes say.
+    pub fn new(bridge: Arc<Bridge>, notes: &[(String, Vec<u8>)]) -> Self {
+        let (answers, answered, direct) = Default::default();
+        let memory = Memory { last: None, answers, answered, direct, heard: Heard::recall(notes) };
+        Self { bridge, memory: Mutex::new(memory) }
     }
 
     /// Handles a transaction.
@@ -64,20 +68,41 @@ impl Intake {
         if memory.last.as_ref() == Some(&name) {
             return Ok(());
         }
-        let mut round =
-            Round { bridge: &self.bridge, memory: &mut memory, pending: Vec::new(), refreshed: false };
-        for event in events {
-            match translate::read(event, &self.bridge.names) {
-                Ok(incoming) => round.take(incoming).await?,
-                Err(malformed) => {
-                    self.bridge.counts.add("malformed event");
-                    tracing::warn!(%malformed, event = event["event_id"].as_str(), "an event is refused");
-                }
-            }
+        let mut round = Round::new(&self.bridge, &mut memory);
+        if round.memory.heard.is_gap_before(txn) {
+            self.bridge.counts.add("transaction missing");
+            round.catch_up(events).await?;
         }
+        for event in events {
+            round.read(event).await?;
+        }
+        let carries = |room: &str| self.bridge.carried(room).is_some();
+        let notes = round.memory.heard.hear(txn, events, carries);
+        round.notes.extend(notes);
         round.settle().await?;
         memory.last = Some(name);
         Ok(())
+    }
+
+    /// Looks for what the homeserver never told us, whenever there is reason to and all is quiet.
+    /// Never ends.
+    pub async fn keep_up(&self) {
+        loop {
+            tokio::time::sleep(QUIET).await;
+            let mut memory = self.memory.lock().await;
+            if !memory.heard.is_quiet_and_doubtful(Instant::now()) {
+                continue;
+            }
+            let mut round = Round::new(&self.bridge, &mut memory);
+            let caught_up = match round.catch_up(&[]).await {
+                Ok(()) => round.settle().await,
+                Err(trouble) => Err(trouble),
+            };
+            match caught_up {
+                Ok(()) => memory.heard.settle(),
+                Err(trouble) => tracing::debug!(%trouble, "cannot look for what was missed; trying again"),
+            }
+        }
     }
 }
 
@@ -88,9 +113,60 @@ struct Round<'a> {
     pending: Vec<Pending>,
     /// The node was asked for its links since this transaction began.
     refreshed: bool,
+    /// To be kept by the node.
+    notes: Notes,
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
+    fn new(bridge: &'a Bridge, memory: &'a mut Memory) -> Self {
+        Self { bridge, memory, pending: Vec::new(), refreshed: false, notes: Notes::new() }
+    }
+
+    /// Takes in what was said after the last that we heard and before these events.
+    async fn catch_up(&mut self, events: &[Value]) -> Result<(), Trouble> {
+        let told: BTreeSet<&str> = events.iter().filter_map(|event| event["event_id"].as_str()).collect();
+        for (room, newest) in self.memory.heard.rooms() {
+            if self.channel(&room).await?.is_none() {
+                continue;
+            }
+            let missed = match heard::missed(&self.bridge.hs, &room, &newest).await {
+                Ok(Some(missed)) => missed,
+                Ok(None) => {
+                    tracing::warn!(room, newest, "what was missed cannot be found");
+                    continue;
+                }
+                Err(error) if error.kind() == Kind::Retry => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(room, %error, "what was missed cannot be read");
+                    continue;
+                }
+            };
+            for event in missed {
+                let id = event["event_id"].as_str().unwrap_or_default();
+                if told.contains(id) {
+                    break;
+                }
+                self.bridge.counts.add("event missed and found");
+                tracing::info!(room, event = id, "the homeserver never told us; found in the room");
+                self.read(&event).await?;
+                self.notes.push(self.memory.heard.reach(&room, id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Understands an event and takes it in; a malformed one is refused.
+    async fn read(&mut self, event: &Value) -> Result<(), Trouble> {
+        match translate::read(event, &self.bridge.names) {
+            Ok(incoming) => self.take(incoming).await,
+            Err(malformed) => {
+                self.bridge.counts.add("malformed event");
+                tracing::warn!(%malformed, event = event["event_id"].as_str(), "an event is refused");
+                Ok(())
+            }
+        }
+    }
+
     async fn take(&mut self, incoming: Incoming) -> Result<(), Trouble> {
         match incoming {
             Incoming::Said { at, content } => self.said(at, content).await,
@@ -264,8 +340,11 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Waits until every submission is durable or refused.
+    /// Waits until every submission is durable or refused, and every note is kept.
     async fn settle(self) -> Result<(), Trouble> {
+        let notes: BTreeMap<String, String> = self.notes.into_iter().collect();
+        let kept = notes.into_iter().map(|(key, value)| self.bridge.handle.remember(key, value));
+        let kept = futures::future::try_join_all(kept).await;
         let mut postponed = None;
         for pending in self.pending {
             let refusal = match pending.answer.await {
@@ -287,6 +366,7 @@ impl Round<'_> {
                 }
             }
         }
+        kept?;
         postponed.map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 }

@@ -1,6 +1,8 @@
 //! The Matrix door: its HTTP side by hand, and the whole of it against a real Synapse. The node
 //! on the other side of the port is a stand-in that keeps what it is given.
 
+mod missed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
@@ -310,6 +312,8 @@ struct StandIn {
     calls: Arc<Mutex<Vec<String>>>,
     /// Answers to the next messages.
     answers: Arc<Mutex<VecDeque<CannedAnswer>>>,
+    /// Messages of its room, newest first.
+    room: Arc<Mutex<Vec<Value>>>,
 }
 
 /// Status, `Retry-After`, body.
@@ -338,6 +342,10 @@ impl StandIn {
         ));
         let told = uri.contains("/send/").then(|| self.answers.lock().unwrap().pop_front()).flatten();
         let all = r#"{"event_id": "$e", "room_id": "!room:localhost", "user_id": "@multichatbot:localhost", "chunk": []}"#;
+        if uri.contains("/messages?") {
+            let page = json!({"chunk": *self.room.lock().unwrap()});
+            return axum::http::Response::new(page.to_string());
+        }
         let (status, wait, body) = told.unwrap_or((200, None, all));
         let mut answer = axum::http::Response::builder().status(status);
         if let Some(wait) = wait {

@@ -24,7 +24,7 @@ use super::words::Word;
 /// Lines on the way without an echo.
 const UNECHOED: usize = 16;
 /// A connection that says nothing for so long is given up.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(240);
 const RECONNECT: Duration = Duration::from_millis(200);
 
 /// Who it is, and where.

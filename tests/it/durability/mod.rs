@@ -180,6 +180,7 @@ fn report(scenario: &str, world: &World, outcome: &Outcome, again: usize) {
         retries("matrix"),
         retries("irc/")
     );
+    println!("  messages that Synapse never told node A: {}", world.a.logged("never told us"));
     for readings in [&outcome.matrix, &outcome.bob, &outcome.ida, &outcome.carol] {
         for reading in ["alice", "bob"].map(|person| &readings[person]) {
             println!(
