@@ -142,7 +142,7 @@ fn from_matrix(text: &str, external_id: &str) -> Content {
 
 /// Lets two sites talk until neither has anything to say; the number of packets.
 fn talk(one: &mut Site, other: &mut Site, first: Vec<Output>) -> usize {
-    let mut sites = [one, other];
+    let sites = [one, other];
     let mut wire: VecDeque<(usize, Packet)> = VecDeque::new();
     wire.extend(first.into_iter().flat_map(|output| sites[0].packets(output)).map(|packet| (1, packet)));
     let mut count = 0;
