@@ -374,3 +374,147 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::SecretKey;
+    use crate::chat::intent::{Actor, ChannelRef};
+    use crate::chat::message::Content;
+    use crate::chat::view::What;
+    use crate::node::{Restored, Setup};
+    use crate::port::Handle;
+
+    struct Run {
+        commands: mpsc::Sender<Command>,
+        ended: tokio::task::JoinHandle<Result<(), StoreError>>,
+    }
+
+    impl Run {
+        fn start() -> Self {
+            let setup = Setup { secret: SecretKey::from_seed([1; 32]), name: "node".into() };
+            let node = Node::restore(setup, Restored::default(), std::iter::empty()).unwrap();
+            let (commands, inbox) = mpsc::channel(limits::NODE_QUEUE);
+            let driver = Driver::new(node, Store::in_memory().unwrap(), None);
+            Self { commands, ended: tokio::spawn(driver.run(inbox)) }
+        }
+
+        fn handle(&self) -> Handle {
+            Handle::new(Door::Matrix, self.commands.clone())
+        }
+
+        async fn open(&self, room: usize) -> mpsc::Receiver<Delivery> {
+            let (deliveries, receiver) = mpsc::channel(room);
+            let (reply, opening) = oneshot::channel();
+            let command = Command::OpenDoor { door: Door::Matrix, deliveries, reply };
+            self.commands.send(command).await.ok().unwrap();
+            opening.await.unwrap();
+            receiver
+        }
+
+        async fn link(&self) {
+            let link = Link::Matrix { room: "!room".into() };
+            let channel = ChannelRef::Name("#a".into());
+            let intent = Intent::Link { channel, link, create: true };
+            let (actor, via, join_first, tag) = (Actor::Node, None, false, 0);
+            self.handle().submit(Submission { actor, intent, via, join_first, tag }).await.unwrap();
+        }
+
+        async fn say(&self, number: usize) {
+            let content = Content::text(number.to_string());
+            let intent = Intent::SendMessage { channel: ChannelRef::Name("#a".into()), content };
+            let (actor, via, join_first, tag) = (Actor::Node, None, true, 0);
+            self.handle().submit(Submission { actor, intent, via, join_first, tag }).await.unwrap();
+        }
+
+        async fn stop(self) {
+            let (reply, stopped) = oneshot::channel();
+            self.commands.send(Command::Stop { reply }).await.ok().unwrap();
+            stopped.await.unwrap();
+            self.ended.await.unwrap().unwrap();
+        }
+    }
+
+    /// What a delivery says, if it says something.
+    fn text(delivery: &Delivery) -> Option<String> {
+        match &delivery.news.what {
+            What::Message(content) => Some(content.body.clone()),
+            _ => None,
+        }
+    }
+
+    async fn next(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
+        let wait = Duration::from_secs(20);
+        tokio::time::timeout(wait, deliveries.recv())
+            .await
+            .expect("it comes in time")
+            .expect("the door is open")
+    }
+
+    #[tokio::test]
+    async fn what_finds_a_full_queue_comes_again_in_order_and_once() {
+        let run = Run::start();
+        run.link().await;
+        for number in 0..10 {
+            run.say(number).await;
+        }
+        let mut deliveries = run.open(3).await;
+        let mut said = Vec::new();
+        while said.len() < 10 {
+            let delivery = next(&mut deliveries).await;
+            said.extend(text(&delivery));
+            run.handle().report(delivery.id, Outcome::Delivered { external_id: None }).await.unwrap();
+        }
+        assert_eq!(said, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert!(run.handle().status().await.unwrap().outbox.iter().all(|(_, depth)| *depth == 0));
+        run.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_door_that_opens_again_gets_what_was_not_reported_once_and_as_uncertain() {
+        let run = Run::start();
+        run.link().await;
+        let mut first = run.open(100).await;
+        for number in 0..3 {
+            run.say(number).await;
+        }
+        while text(&next(&mut first).await).as_deref() != Some("2") {}
+        let mut second = run.open(100).await;
+        let mut said = Vec::new();
+        while said.len() < 3 {
+            let delivery = next(&mut second).await;
+            assert!(delivery.uncertain);
+            said.extend(text(&delivery));
+        }
+        assert_eq!(said, ["0", "1", "2"]);
+        run.say(3).await;
+        assert_eq!(text(&next(&mut second).await).as_deref(), Some("3"));
+        run.stop().await;
+    }
+
+    #[tokio::test]
+    async fn stopping_is_heard_in_the_midst_of_a_full_queue() {
+        let run = Run::start();
+        run.link().await;
+        let answers: Vec<_> =
+            futures::future::join_all((0..2 * limits::GROUP_COMMIT_INPUTS).map(|number| {
+                let content = Content::text(number.to_string());
+                let intent = Intent::SendMessage { channel: ChannelRef::Name("#a".into()), content };
+                let (actor, via, join_first, tag) = (Actor::Node, None, true, 0);
+                let handle = run.handle();
+                async move {
+                    handle.submit_later(Submission { actor, intent, via, join_first, tag }).await.unwrap()
+                }
+            }))
+            .await;
+        run.stop().await;
+        // What was handed in before the stop was answered, in order; what came after got no promise.
+        let mut promised = true;
+        for answer in answers {
+            match answer.await {
+                Ok(result) => assert!(promised && result.is_ok()),
+                Err(_) => promised = false,
+            }
+        }
+    }
+}

@@ -50,9 +50,12 @@ fn check(world: &World) {
             );
         }
     }
-    // The logs hold the same events, so one of them answers for all.
-    let log: Vec<&StoredEvent> = world.disks().next().expect("a node").log.values().collect();
-    no_nullifier_twice(seed, &log);
+    // The logs hold the same events, so one of them answers for all; and rebuilding every action
+    // costs as much as the run, so one run in four is looked at.
+    if seed.is_multiple_of(4) {
+        let log: Vec<&StoredEvent> = world.disks().next().expect("a node").log.values().collect();
+        no_nullifier_twice(seed, &log);
+    }
     assert!(world.promised.len() >= 10, "seed {seed}: hardly anything was said");
     world.far_side.check(seed, &world.messages_for_far_side());
     for session in &world.sessions {
