@@ -496,17 +496,14 @@ mod tests {
     async fn stopping_is_heard_in_the_midst_of_a_full_queue() {
         let run = Run::start();
         run.link().await;
-        let answers: Vec<_> =
-            futures::future::join_all((0..2 * limits::GROUP_COMMIT_INPUTS).map(|number| {
-                let content = Content::text(number.to_string());
-                let intent = Intent::SendMessage { channel: ChannelRef::Name("#a".into()), content };
-                let (actor, via, join_first, tag) = (Actor::Node, None, true, 0);
-                let handle = run.handle();
-                async move {
-                    handle.submit_later(Submission { actor, intent, via, join_first, tag }).await.unwrap()
-                }
-            }))
-            .await;
+        let mut answers = Vec::new();
+        for number in 0..2 * limits::GROUP_COMMIT_INPUTS {
+            let content = Content::text(number.to_string());
+            let intent = Intent::SendMessage { channel: ChannelRef::Name("#a".into()), content };
+            let (actor, via, join_first, tag) = (Actor::Node, None, true, 0);
+            let submission = Submission { actor, intent, via, join_first, tag };
+            answers.push(run.handle().submit_later(submission).await.unwrap());
+        }
         run.stop().await;
         // What was handed in before the stop was answered, in order; what came after got no promise.
         let mut promised = true;
