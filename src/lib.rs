@@ -38,9 +38,10 @@
 //!    [`Submission`](chat::intent::Submission): who, which [`Intent`](chat::intent::Intent), and its origin
 //!    (the link and the event's id there, by which it is known when it comes again).
 //! 3. [`runtime`]'s driver, on the node's own thread, gathers what waits and calls
-//!    [`Node::handle`](node::Node::handle) for each. `node/admit.rs` makes the author a member if need be, and
-//!    signs an event with the author's device; `replica` builds the action the event stands for (`chat::build`),
-//!    has `machine` check it and runs the logics, then appends it to the author's lane.
+//!    [`Node::handle`](node::Node::handle) for each. `node/submit.rs` makes the author a member if need be,
+//!    and what to say an act; `node/admit.rs` signs it as an event with the author's device; `replica` builds the
+//!    action that the event stands for (`chat::build`), has `machine` check it and run the logics, then appends
+//!    the event to the author's lane.
 //! 4. `handle` returns outputs in order: first `Commit` with the event, an outbox row for each link that must
 //!    get it, and the origin; then what follows from it. The driver commits the batches of all those inputs in
 //!    one SQLite transaction, and only then carries out the rest: `Reply` (now the homeserver gets its 200),

@@ -6,6 +6,8 @@ pub mod act;
 pub mod build;
 pub mod channel;
 pub mod facts;
+#[cfg(test)]
+mod forged;
 pub mod intent;
 pub mod logics;
 pub mod message;

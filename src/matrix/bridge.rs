@@ -96,8 +96,8 @@ pub(super) struct Bridge {
     pub admins: Vec<String>,
     pub handle: Handle,
     pub counts: std::sync::Arc<Counts>,
-    /// Told when the bot got into a room: a link that waits may work now.
-    pub entered: Notify,
+    /// Told when the bot got into a room.
+    entered: Notify,
     portals: Mutex<Portals>,
     topics: Mutex<BTreeMap<String, String>>,
     ghosts: Mutex<BTreeMap<Identity, Ghost>>,
@@ -147,6 +147,18 @@ impl Bridge {
             making_ghost: tokio::sync::Mutex::default(),
             making_portal: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The bot got into a room: links that wait may work now.
+    pub fn entered(&self) {
+        self.entered.notify_waiters();
+        // And whoever looks next, having tried just before.
+        self.entered.notify_one();
+    }
+
+    /// Returns when the bot got into some room.
+    pub async fn has_entered(&self) {
+        self.entered.notified().await;
     }
 
     /// The channel that a room carries, as far as known here.

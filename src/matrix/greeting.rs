@@ -63,8 +63,14 @@ where
 
 /// The homeserver is there and knows us, and the bot exists.
 async fn introduce(bridge: &Bridge, registration: &Registration) -> Result<(), PingFailure> {
-    let failed = |error: CallError| PingFailure::Odd(error.to_string());
-    bridge.hs.versions().await.map_err(|error| PingFailure::Away(error.to_string()))?;
+    let failed = |error: CallError| match error.is_unknown_token() {
+        true => PingFailure::NotLoaded,
+        false => PingFailure::Odd(error.to_string()),
+    };
+    bridge.hs.versions().await.map_err(|error| match error.is_unknown_token() {
+        true => PingFailure::NotLoaded,
+        false => PingFailure::Away(error.to_string()),
+    })?;
     match bridge.hs.register(&registration.sender_localpart).await {
         Err(error) if error.errcode() == "M_EXCLUSIVE" => {
             return Err(PingFailure::OtherBot(registration.sender_localpart.clone()));
@@ -91,10 +97,7 @@ async fn carry_links(bridge: &Bridge, mut links: Vec<(String, String)>) {
         let mut left = Vec::new();
         for (channel, room) in links {
             if let Err(trouble) = carry_link(bridge, &channel, &room).await {
-                let line = format!(
-                    "link {channel} – {room}: {trouble}; create the room, invite {} or make it public",
-                    bridge.names.bot()
-                );
+                let line = cannot_enter(bridge, &channel, &room, &trouble);
                 if !said.contains(&line) {
                     tracing::warn!("{line}");
                     said.push(line);
@@ -105,9 +108,33 @@ async fn carry_links(bridge: &Bridge, mut links: Vec<(String, String)>) {
         links = left;
         tokio::select! {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_MENDING),
-            () = bridge.entered.notified() => {}
+            () = bridge.has_entered() => {}
         }
     }
+}
+
+/// Gets the bot into a room that was linked elsewhere, such as on the command line: without it the
+/// homeserver would tell us nothing of the room. Ends when it is in, or the link is gone.
+pub(super) async fn follow_link(bridge: Arc<Bridge>, channel: String, room: String) {
+    let mut wait = FIRST_WAIT;
+    let mut said = String::new();
+    while bridge.carried(&room).is_some() {
+        let Err(error) = bridge.hs.join(&room, None).await else { return };
+        let line = cannot_enter(&bridge, &channel, &room, &error.into());
+        if line != said {
+            tracing::warn!("{line}");
+            said = line;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_MENDING),
+            () = bridge.has_entered() => {}
+        }
+    }
+}
+
+fn cannot_enter(bridge: &Bridge, channel: &str, room: &str, trouble: &Trouble) -> String {
+    let bot = bridge.names.bot();
+    format!("link {channel} – {room}: {trouble}; create the room, invite {bot} or make it public")
 }
 
 async fn carry_link(bridge: &Bridge, channel: &str, room: &str) -> Result<(), Trouble> {

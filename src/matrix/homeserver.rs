@@ -23,7 +23,7 @@ const UNKNOWN_TOKEN_MS: u64 = 10_000;
 
 /// What a token that the homeserver does not know comes from.
 pub(super) const NOT_LOADED: &str = "our as_token is unknown there: registration.yaml is not loaded by the \
-    homeserver: add it to app_service_config_files and restart it (or give it this copy, if another is there)";
+    homeserver: add it to app_service_config_files and restart it (if it is there, the homeserver has another copy)";
 
 /// Why a call did not do what it should.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,6 +91,9 @@ impl fmt::Display for CallError {
             Self::Broken(why) => write!(f, "the homeserver did not answer: {why}"),
             Self::Limited { after_ms } => write!(f, "the homeserver wants us to wait {after_ms} ms"),
             Self::Status { status: 401, .. } => f.write_str(NOT_LOADED),
+            Self::Status { status, errcode, .. } if errcode.is_empty() => {
+                write!(f, "the homeserver said {status}, and not why")
+            }
             Self::Status { status, errcode, error, .. } => {
                 write!(f, "the homeserver said {status} {errcode}: {error}")
             }

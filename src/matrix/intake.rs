@@ -268,7 +268,7 @@ impl<'a> Round<'a> {
     async fn invited(&mut self, at: Place, direct: bool) -> Result<(), Trouble> {
         match self.bridge.hs.join(&at.room, None).await {
             Ok(_) => {
-                self.bridge.entered.notify_one();
+                self.bridge.entered();
                 if direct {
                     self.remember_direct(&at.room, true);
                     let hello = "I am the Multichat bot. Say help to see what I know.";

@@ -174,7 +174,10 @@ async fn dispatch(
             delivery = deliveries.recv() => delivery,
         };
         let Some(delivery) = delivery else { break };
-        note_links(&bridge, &delivery);
+        while couriers.try_join_next().is_some() {}
+        if let Some((channel, room)) = note_links(&bridge, &delivery) {
+            couriers.spawn(follow_link(bridge.clone(), channel, room, ready.clone(), cancel.clone()));
+        }
         let Some(Link::Matrix { room }) = &delivery.link else {
             if delivery.id != 0 {
                 let reason = "not a room of Matrix".to_owned();
@@ -199,14 +202,39 @@ async fn dispatch(
     Ok(())
 }
 
-/// Follows links that were made or removed elsewhere, such as on the command line.
-fn note_links(bridge: &Bridge, delivery: &Delivery) {
+/// Follows links that were made or removed elsewhere, such as on the command line. Gives channel
+/// and room of one that is new here.
+fn note_links(bridge: &Bridge, delivery: &Delivery) -> Option<(String, String)> {
     let news = &delivery.news;
     match &news.what {
         What::Linked(Link::Matrix { room }) => {
+            let is_new = bridge.carried(room).is_none();
             bridge.linked(room, Carried { channel: news.channel, name: news.channel_name.clone() });
+            is_new.then(|| (news.channel_name.clone(), room.clone()))
         }
-        What::Unlinked(Link::Matrix { room }) => bridge.unlinked(room),
-        _ => {}
+        What::Unlinked(Link::Matrix { room }) => {
+            bridge.unlinked(room);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Gets into a newly linked room, once the homeserver is there.
+async fn follow_link(
+    bridge: Arc<Bridge>,
+    channel: String,
+    room: String,
+    mut ready: watch::Receiver<bool>,
+    cancel: CancellationToken,
+) {
+    let following = async {
+        if ready.wait_for(|ready| *ready).await.is_ok() {
+            greeting::follow_link(bridge, channel, room).await;
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = following => {}
     }
 }

@@ -76,7 +76,7 @@ impl fmt::Display for PingFailure {
             ),
             Self::Stranger { url, status } => write!(
                 f,
-                "something else than this node answers the homeserver at {url} (status {status}): correct url in registration.yaml, or matrix.listen"
+                "something else than this node answers the homeserver (status {status}): url in registration.yaml, here and at the homeserver, must lead to matrix.listen; here it is {url}"
             ),
         }
     }

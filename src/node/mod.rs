@@ -19,6 +19,8 @@ mod restore;
 mod routes;
 mod submit;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

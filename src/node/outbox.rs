@@ -203,13 +203,13 @@ impl Queue {
     }
 
     /// Takes back what is under way from a place on; those rows.
-    fn recall(&mut self, at: usize) -> impl Iterator<Item = &mut Row> {
+    fn recall(&mut self, at: usize) -> Vec<&mut Row> {
         let rows = self.rows.iter_mut().take(limits::DELIVERY_WINDOW).enumerate();
         let mut recalled: Vec<&mut Row> =
             rows.filter(|(place, row)| *place >= at && row.under_way).map(|(_, row)| row).collect();
         self.under_way -= recalled.len();
         recalled.iter_mut().for_each(|row| row.under_way = false);
-        recalled.into_iter()
+        recalled
     }
 }
 

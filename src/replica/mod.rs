@@ -15,6 +15,8 @@ mod pending;
 mod reconcile;
 mod register;
 mod resolve;
+#[cfg(test)]
+pub(crate) mod sample;
 mod valid;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,4 +253,146 @@ impl Replica {
 
 fn parents(header: &Header) -> impl Iterator<Item = EventId> + '_ {
     header.prev.iter().chain(header.deps.iter()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::sample::{Author, founded, take};
+    use super::*;
+    use crate::chat::access::Role;
+
+    /// What one author of a random history does at one step.
+    #[derive(Clone, Debug)]
+    struct Step {
+        author: usize,
+        does: u8,
+        /// Takes in what the others did before.
+        looks: bool,
+        at: u64,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = (0usize..4, 0u8..7, any::<bool>(), 0u64..50);
+        let step = step.prop_map(|(author, does, looks, at)| Step { author, does, looks, at });
+        prop::collection::vec(step, 1..25)
+    }
+
+    /// Plays a history in which each author has a replica of their own. Two of the four are one
+    /// person on two devices.
+    fn play(steps: &[Step]) -> Vec<Event> {
+        let founder = Author::new("founder");
+        let one = Author::new("one");
+        let authors = [founder.clone(), one.clone(), one.on("laptop"), Author::new("two")];
+        let (_, founding) = founded(&founder);
+        let mut replicas: Vec<Replica> = (0..4).map(|_| Replica::found(&founding, 1).unwrap().0).collect();
+        let mut events = vec![founding];
+        for (number, step) in steps.iter().enumerate() {
+            let replica = &mut replicas[step.author];
+            if step.looks {
+                for event in &events {
+                    replica.admit(event, replica.len() as u64 + 1);
+                }
+            }
+            let author = &authors[step.author];
+            let role = replica.live_lane(&author.device.public()).map(|lane| lane.role);
+            let named = |text: &str| crate::chat::profile::Profile {
+                username: format!("{text}{number}"),
+                ..Default::default()
+            };
+            let act = match step.does {
+                _ if role.is_none() => author.join(),
+                0 => Act::LeaveChannel { reason: String::new() },
+                1 | 2 if role == Some(Role::Founder) => {
+                    Act::UpdateChannel { topic: format!("topic {number}") }
+                }
+                1..=3 => Act::UpdateProfile { profile: named("name") },
+                4 => author.join(),
+                _ => {
+                    let parcel = author.say(replica, 2_000 + step.at, &number.to_string());
+                    events.push(parcel.event);
+                    continue;
+                }
+            };
+            events.push(author.act(replica, 2_000 + step.at, act));
+        }
+        events
+    }
+
+    /// Offers events in an order, again and again, until all are in.
+    fn replay(events: &[Event]) -> Replica {
+        let (mut replica, _) = Replica::found(&events[0], 1).unwrap();
+        let mut order: Vec<&Event> = events.iter().collect();
+        while replica.len() < events.len() {
+            let before = replica.len();
+            order.retain(|event| match replica.admit(event, replica.len() as u64 + 1) {
+                Admission::Waiting(_) => true,
+                Admission::Refused(invalid) => panic!("{invalid}"),
+                _ => false,
+            });
+            assert!(replica.len() > before);
+        }
+        replica
+    }
+
+    fn people(replica: &Replica) -> Vec<Option<crate::chat::view::Member>> {
+        let names = ["founder", "one", "two"];
+        names.iter().map(|name| replica.state().person(&Author::new(name).identity.public())).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_order_of_delivery_gives_one_root(
+            (events, shuffled) in steps().prop_flat_map(|steps| {
+                let events = play(&steps);
+                let rest = Just(events[1..].to_vec()).prop_shuffle();
+                (Just(events), rest)
+            }),
+        ) {
+            let straight = replay(&events);
+            let mut order = vec![events[0].clone()];
+            order.extend(shuffled);
+            let crooked = replay(&order);
+            prop_assert_eq!(straight.root(), crooked.root());
+            prop_assert_eq!(straight.extent(), crooked.extent());
+            prop_assert_eq!(people(&straight), people(&crooked), "those who left included");
+        }
+    }
+
+    #[test]
+    fn a_person_on_two_devices_stays_until_both_left() {
+        let (founder, one) = (Author::new("founder"), Author::new("one"));
+        let laptop = one.on("laptop");
+        let (mut replica, _) = founded(&founder);
+        one.act(&mut replica, 2_000, one.join());
+        laptop.act(&mut replica, 2_000, laptop.join());
+        let leave = || Act::LeaveChannel { reason: String::new() };
+        one.act(&mut replica, 3_000, leave());
+        assert!(replica.state().is_member(&one.identity.public()));
+        laptop.act(&mut replica, 4_000, leave());
+        assert!(!replica.state().is_member(&one.identity.public()));
+        founder.act(&mut replica, 5_000, leave());
+        founder.act(&mut replica, 6_000, founder.join());
+        let back = replica.state().person(&founder.identity.public()).unwrap();
+        assert_eq!(back.role, Role::Member, "founding is no title to come back to");
+    }
+
+    #[test]
+    fn who_forks_a_lane_is_proved_to_and_parts_replicas_for_now() {
+        let (founder, one) = (Author::new("founder"), Author::new("one"));
+        let (mut left, founding) = founded(&founder);
+        let (mut right, _) = Replica::found(&founding, 1).unwrap();
+        let join = one.act(&mut left, 2_000, one.join());
+        take(&mut right, &join);
+        let yes = one.say(&mut left, 3_000, "yes").event;
+        let no = one.say(&mut right, 3_000, "no").event;
+        let expect = |first: &Event| Admission::Refused(Invalid::Equivocation { first: first.id() });
+        assert_eq!(left.admit(&no, 9), expect(&yes));
+        assert_eq!(right.admit(&yes, 9), expect(&no));
+        assert_eq!(left.equivocations()[&join.id()], (yes.id(), no.id()));
+        assert_ne!(left.root(), right.root(), "until R2 revokes the lane at the fork");
+        assert!(!left.lacks(&right.extent()), "and neither asks the other for what it refuses");
+    }
 }

@@ -64,3 +64,89 @@ impl Packet {
         before - parcels.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::sample::{Author, founded, nothing};
+    use super::*;
+
+    fn packets() -> Vec<Packet> {
+        let author = Author::new("a");
+        let (mut replica, founding) = founded(&author);
+        let parcels = vec![
+            Parcel { event: founding, payload: None },
+            author.say(&mut replica, 2_000, "one"),
+            author.say(&mut replica, 3_000, "two"),
+        ];
+        vec![
+            Packet::Events { parcels, more: true },
+            Packet::Summary(vec![(replica.id(), replica.fingerprint())]),
+            Packet::Have { channel: replica.id(), extent: replica.extent() },
+        ]
+    }
+
+    #[test]
+    fn packets_read_as_they_were_written() {
+        for mut packet in packets() {
+            let mut read = Packet::decode(&packet.encode()).unwrap();
+            assert_eq!(read, packet);
+            assert_eq!((read.verify(), packet.verify()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn packing_keeps_order_and_bounds_and_says_more_once() {
+        let author = Author::new("a");
+        let (mut replica, _) = founded(&author);
+        let text = "x".repeat(10_000);
+        let parcels: Vec<Parcel> = (0..30).map(|n| author.say(&mut replica, 2_000 + n, &text)).collect();
+        let packed = Packet::pack(parcels.clone(), limits::BROADCAST_BYTES, true);
+        assert!(packed.len() > 4);
+        let mut unpacked = Vec::new();
+        for (at, packet) in packed.iter().enumerate() {
+            assert!(packet.encode().len() <= limits::BROADCAST_BYTES);
+            let Packet::Events { parcels, more } = packet else { panic!() };
+            assert_eq!(*more, at == packed.len() - 1);
+            unpacked.extend(parcels.iter().cloned());
+        }
+        assert_eq!(unpacked, parcels);
+        assert!(Packet::pack(Vec::new(), 10, true).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_the_events_own_is_dropped() {
+        let Packet::Events { parcels, .. } = packets().remove(0) else { panic!() };
+        let mut stolen = parcels[1].clone();
+        stolen.payload = parcels[2].payload.clone();
+        let mut moved = parcels[1].event.header.clone();
+        moved.deps = vec![nothing(1)];
+        let signature = parcels[1].event.signature;
+        let bytes = codec::encode(&(&moved, &signature));
+        let moved = Parcel { event: super::super::Event::decode(&bytes).unwrap(), payload: None };
+        let mut packet = Packet::Events { parcels: vec![stolen, moved, parcels[2].clone()], more: false };
+        assert_eq!(packet.verify(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(mut packet) = Packet::decode(&bytes) {
+                prop_assert_eq!(packet.encode(), bytes);
+                packet.verify();
+            }
+        }
+
+        #[test]
+        fn mutated_packets_are_taken_or_refused(which in 0usize..3, at in any::<prop::sample::Index>(), to: u8) {
+            let mut bytes = packets()[which].encode();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            if let Ok(mut packet) = Packet::decode(&bytes) {
+                prop_assert_eq!(packet.encode(), bytes);
+                packet.verify();
+            }
+        }
+    }
+}

@@ -78,3 +78,47 @@ impl Pending {
         self.waiting.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Author, founded, nothing};
+    use super::*;
+
+    fn parcels(count: usize) -> Vec<Parcel> {
+        let author = Author::new("a");
+        let (mut replica, _) = founded(&author);
+        (0..count).map(|n| author.say(&mut replica, 2_000 + n as u64, "waiting")).collect()
+    }
+
+    #[test]
+    fn what_waits_is_released_once_oldest_first_and_counted() {
+        let mut pending = Pending::default();
+        let parcels = parcels(3);
+        for parcel in parcels.iter().rev() {
+            assert_eq!(pending.hold(parcel.clone(), nothing(1)), Held::New);
+            assert_eq!(pending.hold(parcel.clone(), nothing(2)), Held::Already);
+        }
+        assert_eq!(pending.bytes(), parcels.iter().map(Parcel::size).sum::<usize>());
+        assert!(pending.release(&nothing(2)).is_empty());
+        assert_eq!(pending.release(&nothing(1)), parcels);
+        assert!(pending.release(&nothing(1)).is_empty());
+        assert_eq!((pending.len(), pending.bytes(), pending.by_missing.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_hangs_on_something_refused_goes_with_it() {
+        let mut pending = Pending::default();
+        let parcels = parcels(3);
+        pending.hold(parcels[0].clone(), nothing(1));
+        pending.hold(parcels[1].clone(), parcels[0].event.id());
+        pending.hold(parcels[2].clone(), nothing(2));
+        pending.abandon(&nothing(1));
+        assert_eq!((pending.len(), pending.bytes()), (1, parcels[2].size()));
+    }
+
+    #[test]
+    fn there_is_an_end_to_waiting() {
+        let mut pending = Pending { bytes: PENDING_BYTES - 10, ..Pending::default() };
+        assert_eq!(pending.hold(parcels(1).remove(0), nothing(1)), Held::Full);
+    }
+}

@@ -76,3 +76,53 @@ impl Replica {
         (positions, false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::sample::{Author, founded, nothing};
+    use super::*;
+
+    #[test]
+    fn an_extent_names_what_lies_beyond_it_whatever_it_claims() {
+        let author = Author::new("a");
+        let (mut replica, founding) = founded(&author);
+        for number in 0..9 {
+            author.say(&mut replica, 2_000 + number, "line");
+        }
+        let lane = founding.id();
+        let beyond = |count: u64, limit| replica.beyond(&[(lane, count)].into(), limit);
+        assert_eq!(replica.beyond(&Extent::new(), 99), ((1..=10).collect(), false));
+        assert_eq!(beyond(4, 3), (vec![5, 6, 7], true));
+        assert_eq!(beyond(4, 6), ((5..=10).collect(), false));
+        for claim in [10, 11, u64::MAX] {
+            assert_eq!(beyond(claim, 3), (vec![], false));
+            assert_eq!(replica.lacks(&[(lane, claim)].into()), claim > 10);
+        }
+        assert_eq!(replica.beyond(&[(nothing(1), 5)].into(), 1), (vec![1], true));
+        assert!(replica.lacks(&[(nothing(1), 1)].into()) && !replica.lacks(&[(nothing(1), 0)].into()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_fingerprint_is_that_of_a_set(
+            ids in prop::collection::btree_set(any::<[u8; 32]>(), 1..20).prop_flat_map(|ids| {
+                let ids: Vec<[u8; 32]> = ids.into_iter().collect();
+                (Just(ids.clone()), Just(ids).prop_shuffle())
+            }),
+        ) {
+            let digest = |ids: &[[u8; 32]]| {
+                let mut fingerprint = Fingerprint::default();
+                ids.iter().for_each(|id| fingerprint.add(&EventId(*id)));
+                fingerprint.digest()
+            };
+            let (ids, shuffled) = ids;
+            prop_assert_eq!(digest(&ids), digest(&shuffled));
+            prop_assert_ne!(digest(&ids), digest(&ids[1..]));
+            let mut other = ids.clone();
+            other[0][31] ^= 1;
+            prop_assert_ne!(digest(&ids), digest(&other));
+        }
+    }
+}

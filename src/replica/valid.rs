@@ -126,3 +126,184 @@ fn opening_role(act: &Act) -> Role {
         _ => Role::Member,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Author, founded, nothing, take};
+    use super::*;
+    use crate::base::{ChannelId, limits};
+    use crate::chat::message::Link;
+    use crate::chat::profile::Certificate;
+    use crate::replica::{Admission, Header, Parcel, PayloadRef};
+
+    /// A channel of a founder and a member, both of whom acted.
+    fn scene() -> (Replica, Author, Author) {
+        let (founder, member) = (Author::new("founder"), Author::new("member"));
+        let (mut replica, _) = founded(&founder);
+        member.act(&mut replica, 2_000, member.join());
+        member.say(&mut replica, 3_000, "hello");
+        founder.say(&mut replica, 4_000, "welcome");
+        (replica, founder, member)
+    }
+
+    fn topic(text: &str) -> Act {
+        Act::UpdateChannel { topic: text.into() }
+    }
+
+    /// What becomes of the founder's next event if its header is changed like that and signed again.
+    fn refused(change: impl FnOnce(&mut Header)) -> String {
+        let (mut replica, founder, _) = scene();
+        let mut header = founder.draft(&replica, 5_000, topic("new"));
+        change(&mut header);
+        let mut parcel = Parcel { event: founder.sign(header), payload: None };
+        // As from the wire: nothing is known of it yet.
+        parcel.event = Event::decode(&parcel.event.encode()).unwrap();
+        if let Err(malformed) = parcel.verify() {
+            return malformed.to_string();
+        }
+        match replica.admit(&parcel.event, 9) {
+            Admission::Refused(invalid) => invalid.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_rule_refuses_what_breaks_it() {
+        let check = |expect: &str, change: &dyn Fn(&mut Header)| {
+            let said = refused(change);
+            assert!(said.contains(expect), "{expect}: {said}");
+        };
+        check("Accepted", &|_| {});
+        check("the version is known", &|header| header.version = 2);
+        check("its own channel", &|header| header.channel = Some(ChannelId([9; 32])));
+        check("a wrong signature", &|header| header.device = Author::new("else").device.public());
+        check("prev is absent exactly", &|header| header.seq = 0);
+        check("prev is absent exactly", &|header| header.prev = None);
+        check("seq counts", &|header| header.seq += 1);
+        check("seq counts", &|header| header.seq = u64::MAX);
+        check("not older than its past", &|header| header.timestamp = Timestamp(3_999));
+        check("Waiting", &|header| header.prev = Some(nothing(1)));
+        check("Waiting", &|header| header.deps.push(nothing(255)));
+        check("deps ascend", &|header| header.deps = vec![nothing(2), nothing(1)]);
+        check("deps ascend", &|header| header.deps = vec![nothing(2), nothing(2)]);
+        check("as many as allowed", &|header| {
+            header.deps = (0..=limits::DEPS as u8).map(nothing).collect();
+        });
+        check("prev is not among the deps", &|header| header.deps = header.prev.into_iter().collect());
+        check("texts and names", &|header| header.act = topic(&"x".repeat(limits::TOPIC_BYTES + 1)));
+        check("a message has a payload", &|header| header.act = Act::SendMessage);
+        check("a message has a payload", &|header| header.payload = Some(PayloadRef::of(b"x")));
+        check("the payload is within bounds", &|header| {
+            let length = limits::PAYLOAD_BYTES as u32 + 1;
+            (header.act, header.payload) =
+                (Act::SendMessage, Some(PayloadRef { length, ..PayloadRef::of(b"") }));
+        });
+        check("a lane opens by creating or joining, only", &|header| {
+            header.act = Author::new("founder").join();
+        });
+        check("the channel is absent exactly", &|header| header.channel = None);
+    }
+
+    #[test]
+    fn a_header_that_the_log_could_not_read_back_is_refused_before_it_gets_there() {
+        let (mut replica, _, _) = scene();
+        let newcomer = Author::new("newcomer");
+        let mut joining = newcomer.joining();
+        joining.via = Some(Link::Matrix { room: "!".repeat(limits::EVENT_HEADER_BYTES) });
+        let header = newcomer.draft(&replica, 5_000, Act::JoinChannel(joining));
+        assert_eq!(header.check(), Err(Malformed::Field("the header is within bounds")));
+        let event = newcomer.sign(header);
+        let mut wire: Event = crate::base::codec::decode(&event.encode(), usize::MAX).unwrap();
+        assert!(wire.verify().is_err(), "{:?}", replica.admit(&wire, 9));
+    }
+
+    #[test]
+    fn a_lane_belongs_to_one_device_and_ends_with_leaving() {
+        let (mut replica, founder, member) = scene();
+        // The member signs on the founder's lane.
+        let mut header = founder.draft(&replica, 5_000, topic("mine now"));
+        header.device = member.device.public();
+        let rule = |admission| match admission {
+            Admission::Refused(Invalid::Rule(rule)) => rule,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(rule(replica.admit(&member.sign(header), 9)), "a lane has one device");
+
+        let stale = member.draft(&replica, 5_000, Act::UpdateProfile { profile: member.profile() });
+        let left = member.act(&mut replica, 5_000, Act::LeaveChannel { reason: String::new() });
+        assert!(replica.live_lane(&member.device.public()).is_none());
+        assert!(!replica.state().is_member(&member.identity.public()));
+        let after = Header { seq: stale.seq + 1, prev: Some(left.id()), ..stale.clone() };
+        assert_eq!(rule(replica.admit(&member.sign(after), 9)), "the member has left");
+        // Two events in one place: leaving, and what was drafted before.
+        let fork = replica.admit(&member.sign(stale.clone()), 9);
+        assert_eq!(fork, Admission::Refused(Invalid::Equivocation { first: left.id() }));
+        for topic in 0..50 {
+            let act = Act::LeaveChannel { reason: topic.to_string() };
+            replica.admit(&member.sign(Header { act, ..stale.clone() }), 9);
+        }
+        assert_eq!(replica.equivocations().len(), 1, "one proof per lane");
+        // A new lane of the same person begins anew; what the old one did stays.
+        let rejoined = member.act(&mut replica, 6_000, member.join());
+        let mut crossed = member.draft(&replica, 7_000, topic("x"));
+        crossed.prev = Some(left.id());
+        crossed.deps = vec![rejoined.id()];
+        assert_eq!(rule(replica.admit(&member.sign(crossed), 9)), "seq counts the lane's events");
+    }
+
+    #[test]
+    fn a_channel_is_founded_once_and_joined_with_a_past() {
+        let (mut replica, founder, _) = scene();
+        assert_eq!(
+            replica.admit(&founder.founding("#sample"), 9),
+            Admission::Known,
+            "the same event makes the same channel"
+        );
+        let second = Author::new("usurper").founding("#sample");
+        let Admission::Refused(Invalid::Rule(rule)) = replica.admit(&second, 9) else { panic!() };
+        assert_eq!(rule, "an event belongs to its own channel");
+        let newcomer = Author::new("newcomer");
+        let mut header = newcomer.draft(&replica, 5_000, newcomer.join());
+        assert!(Replica::found(&newcomer.sign(header.clone()), 1).is_err());
+        header.deps.clear();
+        assert_eq!(header.check(), Err(Malformed::Field("a member joins a channel that has a past")));
+    }
+
+    #[test]
+    fn certificates_are_checked_and_end() {
+        let (mut replica, founder, member) = scene();
+        let newcomer = Author::new("newcomer");
+        let with = |replica: &Replica, certificate| {
+            let mut joining = newcomer.joining();
+            joining.certificate = certificate;
+            newcomer.draft(replica, 5_000, Act::JoinChannel(joining))
+        };
+        let device = newcomer.device.public();
+        let forged = Certificate { identity: founder.identity.public(), ..newcomer.joining().certificate };
+        let wire = |header| Event::decode(&newcomer.sign(header).encode()).unwrap().verify();
+        assert_eq!(wire(with(&replica, forged)), Err(Malformed::Signature));
+        let others = Certificate::issue(&newcomer.identity, member.device.public(), Timestamp(u64::MAX));
+        assert!(wire(with(&replica, others)).is_err());
+        let over = Certificate::issue(&newcomer.identity, device, Timestamp(4_999));
+        assert_eq!(wire(with(&replica, over)), Err(Malformed::Field("the certificate has not expired")));
+
+        let short = Certificate::issue(&newcomer.identity, device, Timestamp(6_000));
+        let joined = newcomer.sign(with(&replica, short));
+        take(&mut replica, &joined);
+        let act = Act::UpdateProfile { profile: newcomer.profile() };
+        let in_time = newcomer.sign(newcomer.draft(&replica, 6_000, act.clone()));
+        take(&mut replica, &in_time);
+        let late = newcomer.sign(newcomer.draft(&replica, 6_001, act));
+        let Admission::Refused(Invalid::Rule(rule)) = replica.admit(&late, 9) else { panic!() };
+        assert_eq!(rule, "the device's certificate has not expired");
+    }
+
+    #[test]
+    fn who_may_not_set_the_topic_is_denied() {
+        let (mut replica, _, member) = scene();
+        let event = member.sign(member.draft(&replica, 5_000, topic("coup")));
+        let Admission::Refused(invalid) = replica.admit(&event, 9) else { panic!() };
+        assert_eq!((invalid.kind(), invalid.reason()), (Kind::Denied, "invalid_transaction"));
+        assert_eq!(replica.state().topic(), "");
+    }
+}

@@ -23,15 +23,39 @@ pub struct Faults {
     pub crash: u64,
     pub partition: u64,
     pub far_side: u64,
+    /// A node's clock may be this far ahead, in milliseconds.
+    pub skew_ms: u64,
+    /// A stranger that speaks the protocol sends garbage, old packets and packets bent a little.
+    pub stranger: u64,
+    /// So many lines are said at once now and then, more than a window of deliveries.
+    pub burst: usize,
 }
 
 impl Faults {
     pub fn none() -> Self {
-        Self { loss: 0, duplication: 0, crash: 0, partition: 0, far_side: 0 }
+        Self {
+            loss: 0,
+            duplication: 0,
+            crash: 0,
+            partition: 0,
+            far_side: 0,
+            skew_ms: 0,
+            stranger: 0,
+            burst: 0,
+        }
     }
 
     pub fn all() -> Self {
-        Self { loss: 10, duplication: 10, crash: 2, partition: 10, far_side: 20 }
+        Self {
+            loss: 10,
+            duplication: 10,
+            crash: 2,
+            partition: 10,
+            far_side: 20,
+            skew_ms: 4 * 60_000,
+            stranger: 15,
+            burst: 0,
+        }
     }
 }
 
@@ -40,6 +64,8 @@ struct Machine {
     /// `None` while it is down.
     node: Option<Node>,
     disk: Disk,
+    /// How far its clock is ahead.
+    ahead_ms: u64,
     /// Deliveries its Matrix connector holds, in order.
     connector: VecDeque<Delivery>,
 }
@@ -57,7 +83,7 @@ pub struct World {
     /// Events whose author was told that they are accepted, and by which node.
     pub promised: Vec<(EventId, usize)>,
     /// For each session of an IRC listener, what it showed.
-    pub sessions: Vec<Vec<EventId>>,
+    pub sessions: Vec<Session>,
     now: Timestamp,
     random: u64,
     faults: Faults,
@@ -66,9 +92,24 @@ pub struct World {
     agenda: BTreeMap<(Timestamp, u64), Happening>,
     happenings: u64,
     cuts: BTreeSet<(usize, usize)>,
-    transcript: blake3::Hasher,
+    /// What a run did, if that is wanted: writing it down takes longer than the run.
+    transcript: Option<blake3::Hasher>,
+    /// Packets that were on the wire lately, for the stranger.
+    overheard: VecDeque<Vec<u8>>,
     said: u64,
 }
+
+/// The listener of one node from its start to its end.
+pub struct Session {
+    pub at: usize,
+    /// The positions of the log that it was there for: after the first, up to the last.
+    pub from: u64,
+    pub to: Option<u64>,
+    pub shown: Vec<EventId>,
+}
+
+/// Packets the stranger remembers.
+const OVERHEARD: usize = 64;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -87,14 +128,16 @@ impl World {
             agenda: BTreeMap::new(),
             happenings: 0,
             cuts: BTreeSet::new(),
-            transcript: blake3::Hasher::new(),
+            transcript: None,
+            overheard: VecDeque::new(),
             said: 0,
         };
         for index in 0..size {
             let secret = SecretKey::from_seed(*blake3::hash(format!("{seed} {index}").as_bytes()).as_bytes());
             let setup = Setup { secret, name: format!("node{index}") };
             let (disk, connector) = (Disk::default(), VecDeque::new());
-            world.machines.push(Machine { setup, node: None, disk, connector });
+            let ahead_ms = if faults.skew_ms == 0 { 0 } else { world.random(faults.skew_ms) };
+            world.machines.push(Machine { setup, node: None, disk, ahead_ms, connector });
         }
         for index in 0..size {
             world.start(index);
@@ -141,7 +184,13 @@ impl World {
             if self.chance(self.faults.far_side) {
                 self.far_side.away = !self.far_side.away;
             }
-            self.say(at);
+            let lines = if self.faults.burst > 0 && self.chance(10) { self.faults.burst } else { 1 };
+            for _ in 0..lines {
+                self.say(at);
+            }
+            if self.chance(self.faults.stranger) {
+                self.disturb(at);
+            }
             let pause = self.random(3_000);
             self.step_until(self.now.plus_ms(pause));
         }
@@ -204,7 +253,8 @@ impl World {
         let node = Node::restore(machine.setup.clone(), machine.disk.restored(), log).unwrap();
         machine.node = Some(node);
         machine.connector.clear();
-        self.sessions.push(Vec::new());
+        let from = machine.disk.log.len() as u64;
+        self.sessions.push(Session { at, from, to: None, shown: Vec::new() });
         self.session_of[at] = self.sessions.len() - 1;
         self.feed(at, Input::DoorOpened(Door::Listener));
         self.feed(at, Input::DoorOpened(Door::Matrix));
@@ -217,10 +267,13 @@ impl World {
         self.schedule(1, Happening::Tick { at });
     }
 
-    fn crash(&mut self, at: usize) {
+    /// Nothing is left of it but its disk; its doors had carried out what follows from the log up to
+    /// `durable`.
+    fn crash(&mut self, at: usize, durable: u64) {
         let machine = &mut self.machines[at];
         machine.node = None;
         machine.connector.clear();
+        self.sessions[self.session_of[at]].to = Some(durable);
         let id = machine.setup.node_id();
         for other in self.neighbours(at) {
             self.feed(other, Input::PeerDown(id));
@@ -254,6 +307,28 @@ impl World {
         self.submit(at, actor, intent);
     }
 
+    /// A stranger comes up and says what it overheard, bent or not, and what nobody ever said.
+    fn disturb(&mut self, at: usize) {
+        let stranger = NodeId([0x5a; 32]);
+        self.feed(at, Input::PeerUp(stranger));
+        for _ in 0..4 {
+            let Some(which) = (self.overheard.len() as u64).checked_sub(1) else { break };
+            let which = self.random(which + 1) as usize;
+            let mut bytes = self.overheard[which].clone();
+            for _ in 0..self.random(4) {
+                let place = self.random(bytes.len() as u64) as usize;
+                bytes[place] = self.random(256) as u8;
+            }
+            let cut = self.random(8) == 0;
+            bytes.truncate(if cut { bytes.len() / 2 } else { bytes.len() });
+            let after_ms = 1 + self.random(2_000);
+            self.schedule(after_ms, Happening::Packet { to: at, from: stranger, bytes });
+        }
+        if self.random(2) == 0 {
+            self.feed(at, Input::PeerDown(stranger));
+        }
+    }
+
     fn submit(&mut self, at: usize, actor: Actor, intent: Intent) {
         let known = match &intent {
             Intent::SendMessage { content, .. } => content.origin.as_ref().and_then(|origin| {
@@ -281,11 +356,12 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Packet { to, from, bytes } => {
-                let sender =
-                    self.machines.iter().position(|machine| machine.setup.node_id() == from).unwrap();
-                if self.neighbours(to).contains(&sender) && self.machines[to].node.is_some() {
-                    let packet = Packet::decode(&bytes).unwrap();
-                    self.feed(to, Input::Packet { from, packet });
+                let sender = self.machines.iter().position(|machine| machine.setup.node_id() == from);
+                if sender.is_none_or(|sender| self.neighbours(to).contains(&sender)) {
+                    match Packet::decode(&bytes) {
+                        Ok(packet) => self.feed(to, Input::Packet { from, packet }),
+                        Err(_) => self.feed(to, Input::Garbage { count: 1 }),
+                    }
                 }
             }
             Happening::Connector { at } => self.run_connector(at),
@@ -295,8 +371,9 @@ impl World {
                 }
             }
             Happening::Tick { at } => {
+                let now = self.now.plus_ms(self.machines[at].ahead_ms);
                 let due = self.machines[at].node.as_ref().and_then(Node::next_timeout);
-                if due.is_some_and(|due| due <= self.now) {
+                if due.is_some_and(|due| due <= now) {
                     self.feed(at, Input::Timeout);
                 }
                 if self.machines[at].node.is_some() {
@@ -325,14 +402,17 @@ impl World {
 
     /// One input, and all that follows from it; perhaps a crash before or after the commit.
     fn feed(&mut self, at: usize, input: Input) {
-        let now = self.now;
+        let now = self.now.plus_ms(self.machines[at].ahead_ms);
         let Some(node) = self.machines[at].node.as_mut() else { return };
         let outputs = node.handle(now, input);
-        self.transcript.update(format!("{now:?} {at} {outputs:?}\n").as_bytes());
+        if let Some(transcript) = &mut self.transcript {
+            transcript.update(format!("{now:?} {at} {outputs:?}\n").as_bytes());
+        }
+        let durable = self.machines[at].disk.log.len() as u64;
         let commits = matches!(outputs.first(), Some(Output::Commit(_)));
         let fatal = commits && self.chance(self.faults.crash);
         if fatal && self.random(2) == 0 {
-            self.crash(at);
+            self.crash(at, durable);
             return;
         }
         let mut outputs = outputs.into_iter().peekable();
@@ -340,7 +420,7 @@ impl World {
             let promised = batch.0.iter().any(|write| matches!(write, Write::Event(_)));
             self.machines[at].disk.commit(batch);
             if fatal && promised {
-                self.crash(at);
+                self.crash(at, durable);
                 return;
             }
         }
@@ -359,7 +439,10 @@ impl World {
             }
             Output::Deliver { door: Door::Listener, delivery } => {
                 let session = self.session_of[at];
-                self.sessions[session].push(delivery.news.event);
+                // News of links are of this node alone and of no event.
+                if !matches!(delivery.news.what, What::Linked(_) | What::Unlinked(_)) {
+                    self.sessions[session].shown.push(delivery.news.event);
+                }
             }
             Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
             Output::DeliverStored { id, link, uncertain, position, .. } => {
@@ -412,6 +495,10 @@ impl World {
             for _ in 0..copies {
                 let after_ms = 1 + self.random(200);
                 let bytes = packet.encode();
+                self.overheard.push_back(bytes.clone());
+                if self.overheard.len() > OVERHEARD {
+                    self.overheard.pop_front();
+                }
                 self.schedule(after_ms, Happening::Packet { to: target, from: id, bytes });
             }
         }
@@ -445,7 +532,26 @@ impl World {
         .collect()
     }
 
+    /// From here on the run is written down.
+    pub fn record(&mut self) {
+        self.transcript = Some(blake3::Hasher::new());
+    }
+
     pub fn transcript(&self) -> Digest {
-        Digest(*self.transcript.finalize().as_bytes())
+        let transcript = self.transcript.as_ref().expect("it was recorded");
+        Digest(*transcript.finalize().as_bytes())
+    }
+
+    /// Every visible event of a node's log in a stretch of positions, in order.
+    pub fn visible(&self, at: usize, from: u64, to: Option<u64>) -> Vec<EventId> {
+        let log = self.machines[at].disk.log.range(from + 1..);
+        let log = log.take_while(|(position, _)| to.is_none_or(|to| **position <= to));
+        log.filter(|(_, stored)| stored.visible).map(|(_, stored)| stored.id).collect()
+    }
+
+    /// What peers said that nodes would not have.
+    pub fn refusals(&self) -> u64 {
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        nodes.flat_map(|node| node.refused().values()).sum()
     }
 }

@@ -1,0 +1,108 @@
+//! Small histories for the tests of this room and of the node.
+
+use super::event::VERSION;
+use super::{Admission, Event, Header, Parcel, PayloadRef, Replica};
+use crate::base::key::{Purpose, SecretKey};
+use crate::base::{EventId, Timestamp, codec};
+use crate::chat::act::{Act, Joining};
+use crate::chat::message::Content;
+use crate::chat::profile::{Certificate, Profile};
+
+/// Somebody with one device.
+#[derive(Clone)]
+pub(crate) struct Author {
+    pub identity: SecretKey,
+    pub device: SecretKey,
+    pub name: String,
+}
+
+impl Author {
+    pub fn new(name: &str) -> Self {
+        let root = SecretKey::from_seed([3; 32]);
+        let (identity, device) = (root.derive(Purpose::Identity, name), root.derive(Purpose::Device, name));
+        Self { identity, device, name: name.to_owned() }
+    }
+
+    /// The same person with another device.
+    pub fn on(&self, device: &str) -> Self {
+        let device = SecretKey::from_seed([4; 32]).derive(Purpose::Device, device);
+        Self { device, ..self.clone() }
+    }
+
+    pub fn profile(&self) -> Profile {
+        Profile { username: self.name.clone(), ..Profile::default() }
+    }
+
+    pub fn joining(&self) -> Joining {
+        let certificate = Certificate::issue(&self.identity, self.device.public(), Timestamp(u64::MAX));
+        Joining { certificate, profile: self.profile(), via: None }
+    }
+
+    pub fn join(&self) -> Act {
+        Act::JoinChannel(self.joining())
+    }
+
+    /// The event that founds a channel.
+    pub fn founding(&self, name: &str) -> Event {
+        let act =
+            Act::CreateChannel { name: name.parse().unwrap(), topic: String::new(), founder: self.joining() };
+        let header = Header {
+            version: VERSION,
+            channel: None,
+            device: self.device.public(),
+            seq: 0,
+            prev: None,
+            deps: Vec::new(),
+            timestamp: Timestamp(1_000),
+            act,
+            payload: None,
+        };
+        self.sign(header)
+    }
+
+    /// A header for what this author does next in a replica.
+    pub fn draft(&self, replica: &Replica, at: u64, act: Act) -> Header {
+        let lane = replica.live_lane(&self.device.public()).filter(|_| act.joining().is_none());
+        replica.draft(self.device.public(), lane, Timestamp(at), act)
+    }
+
+    pub fn sign(&self, header: Header) -> Event {
+        Event::sign(header, &self.device)
+    }
+
+    /// Does something in a replica.
+    pub fn act(&self, replica: &mut Replica, at: u64, act: Act) -> Event {
+        let event = self.sign(self.draft(replica, at, act));
+        take(replica, &event);
+        event
+    }
+
+    /// Says something in a replica.
+    pub fn say(&self, replica: &mut Replica, at: u64, text: &str) -> Parcel {
+        let payload = codec::encode(&Content::text(text));
+        let mut header = self.draft(replica, at, Act::SendMessage);
+        header.payload = Some(PayloadRef::of(&payload));
+        let event = self.sign(header);
+        take(replica, &event);
+        Parcel { event, payload: Some(payload) }
+    }
+}
+
+/// A replica with what its founder made.
+pub(crate) fn founded(founder: &Author) -> (Replica, Event) {
+    let event = founder.founding("#sample");
+    (Replica::found(&event, 1).unwrap().0, event)
+}
+
+/// Admits what must be valid.
+pub(crate) fn take(replica: &mut Replica, event: &Event) {
+    event.header.check().unwrap();
+    let position = replica.len() as u64 + 1;
+    let admission = replica.admit(event, position);
+    assert!(matches!(admission, Admission::Accepted(_)), "{admission:?}");
+}
+
+/// An id of nothing.
+pub(crate) fn nothing(number: u8) -> EventId {
+    EventId([number; 32])
+}
