@@ -153,8 +153,8 @@ impl<'a> Round<'a> {
                 if told.contains(id) {
                     break;
                 }
-                self.bridge.counts.add("event missed and found");
-                tracing::info!(room, event = id, "the homeserver never told us; found in the room");
+                self.bridge.counts.add("event read from the room");
+                tracing::info!(room, event = id, "read from the room: no transaction may have brought it");
                 self.read(&event).await?;
                 self.reached.push((room.clone(), id.to_owned()));
             }

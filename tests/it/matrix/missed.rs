@@ -39,7 +39,7 @@ async fn matrix_lost_transactions_are_read_from_the_room() {
     holds(4);
     assert_eq!(push(&base, "14", &events[4]).await, 200);
     assert_eq!(bodies(&node), ["1", "2", "3", "4"]);
-    assert_eq!(counts.get("event missed and found"), 2);
+    assert_eq!(counts.get("event read from the room"), 2);
     let kept = || node.look(|kept| kept.notes.get("heard/!room:localhost").cloned());
     eventually("the note", async || (kept() == Some(b"$4".to_vec())).then_some(())).await;
 
