@@ -21,7 +21,7 @@ const TRANSACTION: &str = "transaction";
 /// An event that is older when it comes was late: it waited for us.
 const LATE_MS: u64 = 1_500;
 /// Without a transaction for so long, all is quiet.
-pub(super) const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(3);
 /// Pages of 100 messages that are read of one room.
 const PAGES: usize = 100;
 
@@ -34,16 +34,19 @@ pub(super) struct Heard {
     /// Something was late, or we have just started: something may be missing.
     doubtful: bool,
     last: Instant,
+    /// What the node does not keep yet. There is no hurry: whoever starts from an older note reads
+    /// more again, and what the node has already it takes once.
+    notes: Notes,
 }
 
-/// Notes for the node to keep: a key, and a value that is empty where the key is to be forgotten.
-pub(super) type Notes = Vec<(String, String)>;
+/// Notes for the node to keep: a value is empty where the key is to be forgotten.
+pub(super) type Notes = BTreeMap<String, String>;
 
 impl Heard {
     /// What the notes of last time say.
     pub fn recall(notes: &[(String, Vec<u8>)]) -> Self {
-        let mut heard =
-            Self { transaction: None, newest: BTreeMap::new(), doubtful: true, last: Instant::now() };
+        let (transaction, newest, last) = (None, BTreeMap::new(), Instant::now());
+        let mut heard = Self { transaction, newest, doubtful: true, last, notes: Notes::new() };
         for (key, value) in notes {
             let Ok(value) = std::str::from_utf8(value) else { continue };
             if let Some(room) = key.strip_prefix(ROOM) {
@@ -61,13 +64,12 @@ impl Heard {
         self.transaction.zip(number).is_some_and(|(last, number)| number > last.saturating_add(1))
     }
 
-    /// Takes note of a transaction; what is returned is to be kept.
-    pub fn hear(&mut self, txn: &str, events: &[Value], carries: impl Fn(&str) -> bool) -> Notes {
-        let mut notes = Notes::new();
+    /// Takes note of a transaction, once everything in it is durable.
+    pub fn hear(&mut self, txn: &str, events: &[Value], carries: impl Fn(&str) -> bool) {
         self.last = Instant::now();
         if let Ok(number) = txn.parse() {
             self.transaction = Some(number);
-            notes.push((TRANSACTION.to_owned(), txn.to_owned()));
+            self.notes.insert(TRANSACTION.to_owned(), txn.to_owned());
         }
         self.doubtful |=
             events.iter().any(|event| event["unsigned"]["age"].as_u64().is_some_and(|age| age > LATE_MS));
@@ -79,18 +81,22 @@ impl Heard {
         }
         for (room, id) in newest {
             if carries(room) {
-                notes.push(self.reach(room, id));
+                self.reach(room, id);
             } else if self.newest.remove(room).is_some() {
-                notes.push((format!("{ROOM}{room}"), String::new()));
+                self.notes.insert(format!("{ROOM}{room}"), String::new());
             }
         }
-        notes
     }
 
-    /// A room was heard up to this message.
-    pub fn reach(&mut self, room: &str, id: &str) -> (String, String) {
+    /// A room was heard up to this message, and all of it is durable.
+    pub fn reach(&mut self, room: &str, id: &str) {
         self.newest.insert(room.to_owned(), id.to_owned());
-        (format!("{ROOM}{room}"), id.to_owned())
+        self.notes.insert(format!("{ROOM}{room}"), id.to_owned());
+    }
+
+    /// What is to be kept since the last time this was asked.
+    pub fn take_notes(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
     }
 
     /// Each room and the newest message that was heard of it.
@@ -151,8 +157,9 @@ mod tests {
         let mut heard = Heard::recall(&[]);
         assert!(!heard.is_gap_before("7"), "the first one");
         let event = json!({"type": "m.room.message", "room_id": "!r", "event_id": "$1"});
-        let notes = heard.hear("7", &[event], |room| room == "!r");
-        let kept: Vec<_> = notes.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
+        heard.hear("7", &[event], |room| room == "!r");
+        let kept: Vec<_> =
+            heard.take_notes().into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
         let heard = Heard::recall(&kept);
         assert_eq!(heard.rooms(), [("!r".to_owned(), "$1".to_owned())]);
         let gaps = ["6", "7", "8", "9", "a3f"].map(|txn| heard.is_gap_before(txn));
@@ -163,8 +170,8 @@ mod tests {
     fn a_room_that_carries_nothing_is_forgotten() {
         let mut heard = Heard::recall(&[("heard/!r".into(), b"$1".to_vec())]);
         let event = json!({"type": "m.room.message", "room_id": "!r", "event_id": "$2"});
-        let notes = heard.hear("a", &[event], |_| false);
-        assert_eq!(notes, [("heard/!r".to_owned(), String::new())]);
+        heard.hear("a", &[event], |_| false);
+        assert_eq!(heard.take_notes(), Notes::from([("heard/!r".to_owned(), String::new())]));
         assert!(heard.rooms().is_empty());
     }
 

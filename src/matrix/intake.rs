@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::bot::{self, Asked};
 use super::bridge::{Bridge, Trouble};
-use super::heard::{self, Heard, Notes, QUIET};
+use super::heard::{self, Heard};
 use super::proto::command;
 use super::proto::translate::{self, Incoming, Place};
 use crate::base::Kind;
@@ -21,6 +21,8 @@ use crate::port::{Receipt, Refusal};
 
 /// Answers of the bot that are kept, so that a repeated transaction does nothing twice.
 const ANSWERS: usize = 1000;
+/// How often the node is told how far we have heard.
+const KEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// Rooms of which it is known whether they are chats of two.
 const ROOMS: usize = 10_000;
 
@@ -76,31 +78,36 @@ impl Intake {
         for event in events {
             round.read(event).await?;
         }
-        let carries = |room: &str| self.bridge.carried(room).is_some();
-        let notes = round.memory.heard.hear(txn, events, carries);
-        round.notes.extend(notes);
         round.settle().await?;
+        memory.heard.hear(txn, events, |room| self.bridge.carried(room).is_some());
         memory.last = Some(name);
         Ok(())
     }
 
-    /// Looks for what the homeserver never told us, whenever there is reason to and all is quiet.
-    /// Never ends.
+    /// Looks for what the homeserver never told us, whenever there is reason to and all is quiet,
+    /// and has the node keep how far we have heard. Ends with the node.
     pub async fn keep_up(&self) {
         loop {
-            tokio::time::sleep(QUIET).await;
+            tokio::time::sleep(KEEP_EVERY).await;
             let mut memory = self.memory.lock().await;
-            if !memory.heard.is_quiet_and_doubtful(Instant::now()) {
-                continue;
+            if memory.heard.is_quiet_and_doubtful(Instant::now()) {
+                let mut round = Round::new(&self.bridge, &mut memory);
+                let caught_up = match round.catch_up(&[]).await {
+                    Ok(()) => round.settle().await,
+                    Err(trouble) => Err(trouble),
+                };
+                match caught_up {
+                    Ok(()) => memory.heard.settle(),
+                    Err(trouble) => {
+                        tracing::debug!(%trouble, "cannot look for what was missed; trying again")
+                    }
+                }
             }
-            let mut round = Round::new(&self.bridge, &mut memory);
-            let caught_up = match round.catch_up(&[]).await {
-                Ok(()) => round.settle().await,
-                Err(trouble) => Err(trouble),
-            };
-            match caught_up {
-                Ok(()) => memory.heard.settle(),
-                Err(trouble) => tracing::debug!(%trouble, "cannot look for what was missed; trying again"),
+            let notes = memory.heard.take_notes();
+            drop(memory);
+            let kept = notes.into_iter().map(|(key, value)| self.bridge.handle.remember(key, value));
+            if futures::future::try_join_all(kept).await.is_err() {
+                return;
             }
         }
     }
@@ -113,13 +120,13 @@ struct Round<'a> {
     pending: Vec<Pending>,
     /// The node was asked for its links since this transaction began.
     refreshed: bool,
-    /// To be kept by the node.
-    notes: Notes,
+    /// Rooms that were caught up with, and to where.
+    reached: Vec<(String, String)>,
 }
 
 impl<'a> Round<'a> {
     fn new(bridge: &'a Bridge, memory: &'a mut Memory) -> Self {
-        Self { bridge, memory, pending: Vec::new(), refreshed: false, notes: Notes::new() }
+        Self { bridge, memory, pending: Vec::new(), refreshed: false, reached: Vec::new() }
     }
 
     /// Takes in what was said after the last that we heard and before these events.
@@ -146,10 +153,10 @@ impl<'a> Round<'a> {
                 if told.contains(id) {
                     break;
                 }
-                self.bridge.counts.add("event missed and found");
-                tracing::info!(room, event = id, "the homeserver never told us; found in the room");
+                self.bridge.counts.add("event read from the room");
+                tracing::info!(room, event = id, "read from the room: no transaction may have brought it");
                 self.read(&event).await?;
-                self.notes.push(self.memory.heard.reach(&room, id));
+                self.reached.push((room.clone(), id.to_owned()));
             }
         }
         Ok(())
@@ -340,11 +347,8 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Waits until every submission is durable or refused, and every note is kept.
+    /// Waits until every submission is durable or refused.
     async fn settle(self) -> Result<(), Trouble> {
-        let notes: BTreeMap<String, String> = self.notes.into_iter().collect();
-        let kept = notes.into_iter().map(|(key, value)| self.bridge.handle.remember(key, value));
-        let kept = futures::future::try_join_all(kept).await;
         let mut postponed = None;
         for pending in self.pending {
             let refusal = match pending.answer.await {
@@ -366,7 +370,12 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        kept?;
-        postponed.map_or(Ok(()), |refusal| Err(refusal.into()))
+        if let Some(refusal) = postponed {
+            return Err(refusal.into());
+        }
+        for (room, id) in self.reached {
+            self.memory.heard.reach(&room, &id);
+        }
+        Ok(())
     }
 }
