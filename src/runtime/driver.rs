@@ -21,6 +21,11 @@ use crate::store::{Store, StoreError, Window};
 /// Events kept at hand after their commit, so that sending them on needs no read.
 const RECENT_EVENTS: usize = 2_048;
 
+/// Nothing came for this long: time for what nobody waits for.
+const QUIET: Duration = Duration::from_millis(10);
+/// Waits while there is nothing to do at all.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Where packets for other nodes go.
 pub(super) type Outgoing = mpsc::Sender<(Destination, Vec<u8>)>;
 
@@ -35,6 +40,9 @@ pub(super) struct Driver {
     submissions: BTreeMap<u64, oneshot::Sender<Result<Receipt, Refusal>>>,
     notes: BTreeMap<u64, oneshot::Sender<()>>,
     recent: BTreeMap<u64, StoredEvent>,
+    /// Decided, and nobody was told: goes into the next commit, or into one of its own when it is
+    /// quiet. Lost in a crash, it is as if it had not come yet.
+    held: Vec<Batch>,
     dropped_packets: u64,
     gave_up: u64,
 }
@@ -51,6 +59,7 @@ impl Driver {
             submissions: BTreeMap::new(),
             notes: BTreeMap::new(),
             recent: BTreeMap::new(),
+            held: Vec::new(),
             dropped_packets: 0,
             gave_up: 0,
         }
@@ -60,13 +69,17 @@ impl Driver {
     /// was acknowledged.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
         loop {
-            let wait = self.node.next_timeout().map(|at| self.clock.until(at));
-            let first =
-                match tokio::time::timeout(wait.unwrap_or(Duration::from_secs(60)), commands.recv()).await {
-                    Ok(Some(command)) => Some(command),
-                    Ok(None) => break,
-                    Err(_) => None,
-                };
+            let has_chores = !self.held.is_empty() || self.store.is_untidy();
+            let idle = if has_chores { QUIET } else { IDLE };
+            let wait = self.node.next_timeout().map_or(idle, |at| self.clock.until(at).min(idle));
+            let first = match tokio::time::timeout(wait, commands.recv()).await {
+                Ok(Some(command)) => Some(command),
+                Ok(None) => break,
+                Err(_) => {
+                    self.do_chores()?;
+                    None
+                }
+            };
             let mut outputs = Vec::new();
             let mut stop = None;
             let mut next = first;
@@ -87,12 +100,23 @@ impl Driver {
             }
             self.settle(outputs).await?;
             if let Some(reply) = stop {
+                self.commit_pending(&mut Vec::new())?;
                 self.store.checkpoint()?;
                 let _ = reply.send(());
                 break;
             }
         }
+        self.commit_pending(&mut Vec::new())?;
         self.store.close()
+    }
+
+    /// What nobody waits for.
+    fn do_chores(&mut self) -> Result<(), StoreError> {
+        self.commit_pending(&mut Vec::new())?;
+        if self.store.is_untidy() {
+            self.store.tidy()?;
+        }
+        Ok(())
     }
 
     /// One command: an input for the node, or a question answered from what is durable.
@@ -167,7 +191,7 @@ impl Driver {
 
     /// Makes durable what the node has decided so far; its effects stay for later.
     fn commit_pending(&mut self, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
-        let mut batches = Vec::new();
+        let mut batches = std::mem::take(&mut self.held);
         outputs.retain_mut(|output| match output {
             Output::Commit(batch) => {
                 batches.push(std::mem::take(batch));
@@ -194,8 +218,17 @@ impl Driver {
         }
     }
 
-    /// Commits, then carries out the effects in order.
+    /// Commits, then carries out the effects in order. Where there are none, the commit can wait:
+    /// the report of a delivery is most often all there is, and costs no trip to the disk so.
     async fn settle(&mut self, mut outputs: Vec<Output>) -> Result<(), StoreError> {
+        let is_silent = outputs.iter().all(|output| matches!(output, Output::Commit(_)));
+        if is_silent && self.held.len() < limits::GROUP_COMMIT_INPUTS {
+            self.held.extend(outputs.into_iter().filter_map(|output| match output {
+                Output::Commit(batch) => Some(batch),
+                _ => None,
+            }));
+            return Ok(());
+        }
         while !outputs.is_empty() {
             self.commit_pending(&mut outputs)?;
             let mut broadcast = Vec::new();
