@@ -7,6 +7,7 @@ mod report;
 mod stand_in;
 
 use std::future::Future;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ const FLOOD: usize = 10_000;
 /// Messages whose way is timed, and between two of them.
 const TIMED: usize = 500;
 const PACE: Duration = Duration::from_millis(20);
+/// Between a flood and what is timed, so that the disk has nothing left of the flood to write.
+const REST: Duration = Duration::from_secs(1);
 /// How long a node is left alone before its memory is looked at.
 const IDLE: Duration = Duration::from_secs(2);
 /// Whatever takes longer has failed.
@@ -73,6 +76,8 @@ async fn crossing() -> Vec<(String, f64)> {
     let to_irc = flood(&lines, async |all| stand_in.say_all(all), &mut client.seen).await;
     let lines = bodies(FLOOD);
     let to_matrix = flood(&lines, async |all| client.out.say_all(all).await, &mut sent).await;
+    sleep(REST).await;
+    let disk_ms = disk(&scratch.0).await;
     let lines = bodies(TIMED);
     let to_irc_ms = pace(&lines, async |one| stand_in.say_all(one), &mut client.seen).await;
     let lines = bodies(TIMED);
@@ -90,6 +95,8 @@ async fn crossing() -> Vec<(String, f64)> {
         metric("matrix_to_irc_p99_ms", percentile(&to_irc_ms, 0.99)),
         metric("irc_to_matrix_p50_ms", percentile(&to_matrix_ms, 0.50)),
         metric("irc_to_matrix_p99_ms", percentile(&to_matrix_ms, 0.99)),
+        metric("disk_sync_p50_ms", percentile(&disk_ms, 0.50)),
+        metric("disk_sync_p99_ms", percentile(&disk_ms, 0.99)),
     ]
 }
 
@@ -138,6 +145,22 @@ async fn pace(
     let mut ways: Vec<f64> = started.iter().zip(&arrived).map(way).collect();
     ways.sort_by(f64::total_cmp);
     ways
+}
+
+/// What the disk itself takes to keep 4 KiB at the same pace, in ms, ascending: no durable message
+/// can be faster.
+async fn disk(dir: &Path) -> Vec<f64> {
+    let mut file = std::fs::File::create(dir.join("floor")).expect("the scratch directory is writable");
+    let mut clock = interval(PACE);
+    let mut took = Vec::with_capacity(TIMED);
+    for _ in 0..TIMED {
+        clock.tick().await;
+        let start = Instant::now();
+        file.write_all(&[7; 4096]).and_then(|()| file.sync_data()).expect("the disk takes it");
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    took.sort_by(f64::total_cmp);
+    took
 }
 
 /// The next message seen, which must be this one.

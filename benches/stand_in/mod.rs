@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 pub const SERVER: &str = "bench.test";
 pub const ROOM: &str = "!bench:bench.test";
 pub const HS_TOKEN: &str = "hs-secret";
+/// A ping waits this long for the address of a node that has only just started.
+const SERVICE_KNOWN: Duration = Duration::from_secs(5);
 /// Events of one transaction, as Synapse has it.
 const PER_TRANSACTION: usize = 100;
 
@@ -129,6 +131,9 @@ impl Inner {
 
     async fn ping(&self) -> Response {
         let start = Instant::now();
+        while self.service.get().is_none() && start.elapsed() < SERVICE_KNOWN {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let Some(service) = self.service.get() else {
             return refuse(StatusCode::BAD_GATEWAY, "M_CONNECTION_FAILED");
         };

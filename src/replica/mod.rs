@@ -40,6 +40,8 @@ pub struct Replica {
     heads: BTreeSet<EventId>,
     /// By the lane's first event.
     lanes: BTreeMap<EventId, Lane>,
+    /// The lanes of each device: an author's own is looked for with every message.
+    devices: BTreeMap<Identity, Vec<EventId>>,
     state: State,
     fingerprint: reconcile::Fingerprint,
     /// For each lane that was forked two events of one place: the proof.
@@ -95,6 +97,7 @@ impl Replica {
             events: BTreeMap::new(),
             heads: BTreeSet::new(),
             lanes: BTreeMap::new(),
+            devices: BTreeMap::new(),
             state: State::default(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
@@ -143,6 +146,9 @@ impl Replica {
             id,
             Entry { lane: lane_id, seq: event.header.seq, timestamp: event.header.timestamp, parents },
         );
+        if lane_id == id {
+            self.devices.entry(event.header.device).or_default().push(id);
+        }
         self.lanes.entry(lane_id).or_insert_with(|| Lane::open(event, &step)).extend(
             event,
             step.holdings,
@@ -208,10 +214,8 @@ impl Replica {
 
     /// The newest lane of a device that has not ended.
     pub fn live_lane(&self, device: &Identity) -> Option<&Lane> {
-        self.lanes
-            .values()
-            .filter(|lane| lane.device == *device && lane.is_live())
-            .max_by_key(|lane| lane.opened_at)
+        let lanes = self.devices.get(device)?.iter().filter_map(|id| self.lanes.get(id));
+        lanes.filter(|lane| lane.is_live()).max_by_key(|lane| (lane.opened_at, lane.opening))
     }
 
     /// The lanes that forked, each with two events of one place that prove it.

@@ -25,6 +25,11 @@ const RECENT_EVENTS: usize = 2_048;
 /// Bytes of those.
 const RECENT_BYTES: usize = 8 * 1024 * 1024;
 
+/// Nothing came for this long: time for what nobody waits for.
+const QUIET: Duration = Duration::from_millis(10);
+/// Waits while there is nothing to do at all.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Where packets for other nodes go.
 pub(super) type Outgoing = mpsc::Sender<(Destination, Vec<u8>)>;
 
@@ -39,6 +44,11 @@ pub(super) struct Driver {
     submissions: BTreeMap<u64, oneshot::Sender<Result<Receipt, Refusal>>>,
     notes: BTreeMap<u64, oneshot::Sender<()>>,
     recent: Recent,
+    /// Decided, and nobody was told: goes into the next commit, or into one of its own when it is
+    /// quiet. Lost in a crash, it is as if it had not come yet.
+    held: Vec<Batch>,
+    /// A report came that must not wait: see [`Driver::settle`].
+    is_pressing: bool,
     dropped_packets: u64,
     gave_up: u64,
 }
@@ -94,6 +104,8 @@ impl Driver {
             submissions: BTreeMap::new(),
             notes: BTreeMap::new(),
             recent: Recent::default(),
+            held: Vec::new(),
+            is_pressing: false,
             dropped_packets: 0,
             gave_up: 0,
         }
@@ -103,13 +115,17 @@ impl Driver {
     /// was acknowledged.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
         loop {
-            let wait = self.node.next_timeout().map(|at| self.clock.until(at));
-            let first =
-                match tokio::time::timeout(wait.unwrap_or(Duration::from_secs(60)), commands.recv()).await {
-                    Ok(Some(command)) => Some(command),
-                    Ok(None) => break,
-                    Err(_) => None,
-                };
+            let has_chores = !self.held.is_empty() || self.store.is_untidy();
+            let idle = if has_chores { QUIET } else { IDLE };
+            let wait = self.node.next_timeout().map_or(idle, |at| self.clock.until(at).min(idle));
+            let first = match tokio::time::timeout(wait, commands.recv()).await {
+                Ok(Some(command)) => Some(command),
+                Ok(None) => break,
+                Err(_) => {
+                    self.do_chores()?;
+                    None
+                }
+            };
             let mut outputs = Vec::new();
             let mut stop = None;
             let more = std::iter::from_fn(|| commands.try_recv().ok());
@@ -125,12 +141,23 @@ impl Driver {
             }
             self.settle(outputs).await?;
             if let Some(reply) = stop {
+                self.commit_pending(&mut Vec::new())?;
                 self.store.checkpoint()?;
                 let _ = reply.send(());
                 break;
             }
         }
+        self.commit_pending(&mut Vec::new())?;
         self.store.close()
+    }
+
+    /// What nobody waits for.
+    fn do_chores(&mut self) -> Result<(), StoreError> {
+        self.commit_pending(&mut Vec::new())?;
+        if self.store.is_untidy() {
+            self.store.tidy()?;
+        }
+        Ok(())
     }
 
     /// One command: an input for the node, or a question answered from what is durable.
@@ -146,6 +173,7 @@ impl Driver {
                 if let Outcome::Retry { reason, .. } = &outcome {
                     tracing::info!(%door, reason, "a delivery waits and will be tried again");
                 }
+                self.is_pressing |= matches!(door, Door::Network(_));
                 Input::Report { delivery, outcome }
             }
             Command::Remember { door, key, value, reply } => {
@@ -208,7 +236,7 @@ impl Driver {
 
     /// Makes durable what the node has decided so far; its effects stay for later.
     fn commit_pending(&mut self, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
-        let mut batches = Vec::new();
+        let mut batches = std::mem::take(&mut self.held);
         outputs.retain_mut(|output| match output {
             Output::Commit(batch) => {
                 batches.push(std::mem::take(batch));
@@ -224,8 +252,20 @@ impl Driver {
         Ok(())
     }
 
-    /// Commits, then carries out the effects in order.
+    /// Commits, then carries out the effects in order. Where there are none, the commit can wait:
+    /// the report of a delivery is most often all there is, and costs no trip to the disk so. One
+    /// from an IRC network does not wait: there nobody can look whether a line arrived, so the
+    /// shorter the time until it is durable, the fewer lines a crash can double.
     async fn settle(&mut self, mut outputs: Vec<Output>) -> Result<(), StoreError> {
+        let is_silent = outputs.iter().all(|output| matches!(output, Output::Commit(_)));
+        let is_pressing = std::mem::take(&mut self.is_pressing);
+        if is_silent && !is_pressing && self.held.len() < limits::GROUP_COMMIT_INPUTS {
+            self.held.extend(outputs.into_iter().filter_map(|output| match output {
+                Output::Commit(batch) => Some(batch),
+                _ => None,
+            }));
+            return Ok(());
+        }
         while !outputs.is_empty() {
             self.commit_pending(&mut outputs)?;
             let mut round = Round::default();

@@ -40,6 +40,8 @@ const CACHED_STATEMENTS: usize = 64;
 const PAGE_CACHE_KIB: i64 = 16 * 1024;
 /// Pages of write-ahead log after which they are moved to the file.
 const CHECKPOINT_PAGES: i64 = 4000;
+/// Writes after which the log is worth moving to the file while nobody waits.
+const TIDY_WRITES: usize = 256;
 /// Bytes the write-ahead log is cut back to after a burst.
 const WAL_LIMIT_BYTES: i64 = 32 * 1024 * 1024;
 
@@ -47,6 +49,8 @@ const WAL_LIMIT_BYTES: i64 = 32 * 1024 * 1024;
 pub struct Store {
     db: Connection,
     interned: Interned,
+    /// Writes since the log was last moved to the file.
+    in_log: usize,
 }
 
 impl Store {
@@ -85,7 +89,24 @@ impl Store {
     /// may be tried again. After [`StoreError::Io`] the disk itself may hold more than this process
     /// knows: the one safe answer is to stop and open the store anew.
     pub fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        write::commit(&mut self.db, &mut self.interned, batches)
+        write::commit(&mut self.db, &mut self.interned, batches)?;
+        self.in_log += batches.iter().map(|batch| batch.0.len()).sum::<usize>();
+        Ok(())
+    }
+
+    /// Whether [`Store::tidy`] is worth its while.
+    pub fn is_untidy(&self) -> bool {
+        self.in_log >= TIDY_WRITES
+    }
+
+    /// Moves the write-ahead log into the file while nobody waits, so that no commit has to do it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing committed is lost then.
+    pub fn tidy(&mut self) -> Result<(), StoreError> {
+        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.in_log = 0;
+        Ok(())
     }
 
     /// Moves the write-ahead log into the file and empties it, so that what was deleted is gone
@@ -114,7 +135,7 @@ impl Store {
         configure(&db)?;
         schema::migrate(&mut db)?;
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        Ok(Self { db, interned: Interned::default() })
+        Ok(Self { db, interned: Interned::default(), in_log: 0 })
     }
 }
 
