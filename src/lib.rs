@@ -46,10 +46,10 @@
 //!    get it, and the origin; then what follows from it. The driver commits the batches of all those inputs in
 //!    one SQLite transaction, and only then carries out the rest: `Reply` (now the homeserver gets its 200),
 //!    `Deliver`, `SendEvents`.
-//! 5. `Deliver` goes to a door through its queue (`DeliverStored` too, its event read back from the store). The IRC listener's `irc::proto::hub` decides which clients see
-//!    it, and `render` how. A row for an IRC network or a Matrix room stays in the outbox until its door
-//!    reports that it arrived, or never can; what is in doubt is handed over again marked `uncertain`, and the
-//!    door finds out first whether it did.
+//! 5. `Deliver` goes to a door through its queue (`DeliverStored` too, its event read back from the store).
+//!    The IRC listener's `irc::proto::hub` decides which clients see it, and `render` how. A row for an IRC
+//!    network or a Matrix room stays in the outbox until its door reports that it arrived, or never can; what
+//!    is in doubt is handed over again marked `uncertain`, and the door finds out first whether it did.
 //! 6. `SendEvents` becomes packets; `overlay::gossip` says whether to publish or to send directly; `net` does it.
 //! 7. At the peer `net` hands in bytes, `runtime`'s verifier decodes them and checks signatures on a thread of
 //!    its own, and `node/sync.rs` lets `replica` take the events in, or hold them until their past is there.

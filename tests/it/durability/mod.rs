@@ -2,7 +2,7 @@
 //! hundred back, over two real nodes, with a real homeserver, a real IRC network and a real irssi,
 //! while nodes are killed, the homeserver is away, or the network starts anew.
 //!
-//! What must be true (issue 2):
+//! What must be true:
 //! - on Matrix every line is there, in order, and none twice;
 //! - on node B every line is shown, in order, and none twice within a session;
 //! - on the linked network every line is said, in order. A plain IRC server has neither history nor
