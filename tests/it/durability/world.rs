@@ -24,7 +24,7 @@ use super::node::{Node, listener};
 use super::words::{Reading, Word};
 use crate::peers::{Scratch, homeserver, ircd, irssi_program, scratch, unless_skipped};
 
-/// Lines of Alice and of Bob: what issue 2 asks for.
+/// Lines of Alice and of Bob.
 pub const LINES: usize = 500;
 /// Lines of Carol, on the linked network.
 pub const CAROLS: usize = 100;
