@@ -425,6 +425,12 @@ mod tests {
     use crate::node::{Restored, Setup};
     use crate::port::Handle;
 
+    fn driver() -> Driver {
+        let setup = Setup { secret: SecretKey::from_seed([1; 32]), name: "node".into() };
+        let node = Node::restore(setup, Restored::default(), std::iter::empty()).unwrap();
+        Driver::new(node, Store::in_memory().unwrap(), None)
+    }
+
     struct Run {
         commands: mpsc::Sender<Command>,
         ended: tokio::task::JoinHandle<Result<(), StoreError>>,
@@ -432,11 +438,8 @@ mod tests {
 
     impl Run {
         fn start() -> Self {
-            let setup = Setup { secret: SecretKey::from_seed([1; 32]), name: "node".into() };
-            let node = Node::restore(setup, Restored::default(), std::iter::empty()).unwrap();
             let (commands, inbox) = mpsc::channel(limits::NODE_QUEUE);
-            let driver = Driver::new(node, Store::in_memory().unwrap(), None);
-            Self { commands, ended: tokio::spawn(driver.run(inbox)) }
+            Self { commands, ended: tokio::spawn(driver().run(inbox)) }
         }
 
         fn handle(&self) -> Handle {
@@ -530,6 +533,42 @@ mod tests {
         run.say(3).await;
         assert_eq!(text(&next(&mut second).await).as_deref(), Some("3"));
         run.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_report_waits_for_the_next_commit_unless_an_irc_network_made_it() {
+        let matrix = Link::Matrix { room: "!room".into() };
+        let network = Link::Irc { network: "irc.example.org:6697".into(), channel: "#a".into() };
+        for (link, waits) in [(matrix, true), (network, false)] {
+            let mut driver = driver();
+            let channel = ChannelRef::Name("#a".into());
+            let content = Content::text("hello");
+            let (deliveries, mut delivered) = mpsc::channel(10);
+            let submit = |intent| {
+                let (actor, via, join_first, tag) = (Actor::Node, None, true, 0);
+                let submission = Box::new(Submission { actor, intent, via, join_first, tag });
+                Command::Submit { submission, reply: oneshot::channel().0 }
+            };
+            let door = Door::of(&link);
+            for command in [
+                submit(Intent::Link { channel: channel.clone(), link, create: true }),
+                Command::OpenDoor { door: door.clone(), deliveries, reply: oneshot::channel().0 },
+                submit(Intent::SendMessage { channel, content }),
+            ] {
+                let mut outputs = Vec::new();
+                driver.take(command, &mut outputs).await.unwrap();
+                driver.settle(outputs).await.unwrap();
+            }
+            let delivery = delivered.recv().await.unwrap().id;
+            assert_eq!(driver.store.outbox().unwrap().len(), 1);
+            let outcome = Outcome::Delivered { external_id: None };
+            let mut outputs = Vec::new();
+            driver.take(Command::Report { door, delivery, outcome }, &mut outputs).await.unwrap();
+            driver.settle(outputs).await.unwrap();
+            assert_eq!(driver.store.outbox().unwrap().len(), usize::from(waits));
+            driver.do_chores().unwrap();
+            assert!(driver.store.outbox().unwrap().is_empty(), "and not for long");
+        }
     }
 
     #[tokio::test]
