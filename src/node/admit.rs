@@ -6,8 +6,7 @@ use super::{Delivery, Door, Node, Output, Receipt, Refusal, StoredEvent, Turn, W
 use crate::base::{ChannelId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::intent::Submission;
-use crate::chat::message::Link;
-use crate::chat::view::{News, What};
+use crate::chat::view::What;
 use crate::overlay::Destination;
 use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Replica};
 
@@ -112,34 +111,7 @@ impl Node {
                 continue;
             };
             turn.writes.push(write);
-            self.deliver_fresh(turn, &link, position, &news);
-        }
-    }
-
-    /// Hands fresh news to its link's door if nothing is before it; the rest is read back later.
-    fn deliver_fresh(&mut self, turn: &mut Turn, link: &Link, position: u64, news: &News) {
-        let door = Door::of(link);
-        if !self.open_doors.contains(&door) {
-            return;
-        }
-        for order in self.outbox.take_due(link, turn.now) {
-            turn.effects.push(if order.position == position {
-                let delivery = Delivery {
-                    id: order.id,
-                    link: Some(link.clone()),
-                    uncertain: order.uncertain,
-                    news: news.clone(),
-                };
-                Output::Deliver { door: door.clone(), delivery: Box::new(delivery) }
-            } else {
-                Output::DeliverStored {
-                    door: door.clone(),
-                    id: order.id,
-                    link: order.link,
-                    uncertain: order.uncertain,
-                    position: order.position,
-                }
-            });
+            self.dispatch(turn, &link, Some(&news));
         }
     }
 

@@ -36,7 +36,7 @@ use crate::overlay::Destination;
 use crate::replica::Packet;
 use directory::Directory;
 use origins::Origins;
-use outbox::Outbox;
+use outbox::{Order, Outbox};
 use people::People;
 use routes::Routes;
 use sync::Sync;
@@ -187,7 +187,7 @@ impl Node {
 
     fn timeout(&mut self, turn: &mut Turn) {
         for link in self.outbox.due_links(turn.now) {
-            self.dispatch(turn, &link);
+            self.dispatch(turn, &link, None);
         }
         self.sync_timeout(turn);
     }
@@ -195,7 +195,7 @@ impl Node {
     fn open_door(&mut self, turn: &mut Turn, door: Door) {
         self.open_doors.insert(door.clone());
         for link in self.outbox.reopen(&door) {
-            self.dispatch(turn, &link);
+            self.dispatch(turn, &link, None);
         }
     }
 
@@ -206,22 +206,24 @@ impl Node {
             self.count_refused("delivery_failed");
             turn.effects.push(Output::GaveUp { link: reported.link.clone(), reason });
         }
-        self.dispatch(turn, &reported.link);
+        self.dispatch(turn, &reported.link, None);
     }
 
-    /// Hands the next rows of a link to its door. They are read back from the store.
-    fn dispatch(&mut self, turn: &mut Turn, link: &Link) {
+    /// Hands the next rows of a link to its door: what is `fresh` as it is, the rest to be read back
+    /// from the store.
+    fn dispatch(&mut self, turn: &mut Turn, link: &Link, fresh: Option<&News>) {
         let door = Door::of(link);
         if !self.open_doors.contains(&door) {
             return;
         }
-        for order in self.outbox.take_due(link, turn.now) {
-            turn.effects.push(Output::DeliverStored {
-                door: door.clone(),
-                id: order.id,
-                link: order.link,
-                uncertain: order.uncertain,
-                position: order.position,
+        for Order { id, link, position, uncertain } in self.outbox.take_due(link, turn.now) {
+            let door = door.clone();
+            turn.effects.push(match fresh.filter(|news| news.position == position) {
+                Some(news) => {
+                    let delivery = Delivery { id, link: Some(link), uncertain, news: news.clone() };
+                    Output::Deliver { door, delivery: Box::new(delivery) }
+                }
+                None => Output::DeliverStored { door, id, link, uncertain, position },
             });
         }
     }

@@ -57,7 +57,7 @@ impl People {
         {
             return (person.clone(), None);
         }
-        let person = Person { profile, ..self.derived(account) };
+        let person = Person { profile, ..self.remembered(account) };
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
@@ -69,10 +69,6 @@ impl People {
     /// The person behind an account, as they were last; with an empty profile if the node does not
     /// remember them.
     pub fn remembered(&self, account: &str) -> Person {
-        self.derived(account)
-    }
-
-    fn derived(&self, account: &str) -> Person {
         if let Some(person) = self.known.get(account) {
             return person.clone();
         }

@@ -131,10 +131,11 @@ pub enum Command {
         from: NodeId,
         bytes: Vec<u8>,
     },
-    /// From the verifier: what `Bytes` said, and how many of its events were dropped as malformed.
+    /// From the verifier: what `Bytes` said (nothing, if it was no packet), and how much was dropped
+    /// as malformed.
     Packet {
         from: NodeId,
-        packet: Packet,
+        packet: Option<Packet>,
         dropped: u64,
     },
     /// From the runtime: a connector is ready.

@@ -74,9 +74,6 @@ pub enum Admission {
 /// What an accepted event changed, as far as doors are concerned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
-    pub author: Identity,
-    /// The first event of its lane.
-    pub lane: EventId,
     /// Whether people should see it: a second lane of a member changes nothing for them.
     pub visible: bool,
     /// The author's profile before, where the event gives another.

@@ -100,8 +100,7 @@ impl State {
         let (id, rank) = (event.id(), step.role.rank());
         let member = self.members.entry(step.identity).or_default();
         let was_present = member.is_present();
-        let mut effect =
-            Effect { author: step.identity, lane: step.lane, visible: true, profile_before: None };
+        let mut effect = Effect { visible: true, profile_before: None };
         match &event.header.act {
             Act::CreateChannel { name, topic, founder } => {
                 self.name = Some(name.clone());

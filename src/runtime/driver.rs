@@ -195,6 +195,7 @@ impl Driver {
                 if dropped > 0 {
                     outputs.extend(self.node.handle(self.clock.now(), Input::Garbage { count: dropped }));
                 }
+                let Some(packet) = packet else { return Ok(()) };
                 Input::Packet { from, packet }
             }
             Command::History { query, reply } => {

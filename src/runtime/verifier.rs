@@ -13,12 +13,11 @@ pub(super) fn run(mut incoming: mpsc::Receiver<Command>, node: mpsc::Sender<Comm
             Command::Bytes { from, bytes } => match Packet::decode(&bytes) {
                 Ok(mut packet) => {
                     let dropped = packet.verify() as u64;
-                    Command::Packet { from, packet, dropped }
+                    Command::Packet { from, packet: Some(packet), dropped }
                 }
                 Err(error) => {
                     tracing::debug!(%from, %error, "a packet was refused");
-                    let packet = Packet::Summary(Vec::new());
-                    Command::Packet { from, packet, dropped: 1 }
+                    Command::Packet { from, packet: None, dropped: 1 }
                 }
             },
             other => other,
