@@ -82,6 +82,7 @@ fn founding(identity: &SecretKey, device: &SecretKey) -> Event {
         certificate: Certificate::issue(identity, device.public(), Timestamp(u64::MAX)),
         profile: Profile { username: "bench".into(), ..Profile::default() },
         via: None,
+        grant: None,
     };
     let header = Header {
         version: VERSION,

@@ -2,7 +2,7 @@
 //!
 //! | resource | its logic allows |
 //! |---|---|
-//! | minted | when the action founds the channel and the role is `Founder`, or by joining an open channel as `Member` |
+//! | minted | when the action founds the channel and the role is `Founder`, or by joining an open channel as `Member`, or under a grant of that role to the same identity |
 //! | consumed | by the lane's own device, and renewed unchanged in the same action, or released by leaving |
 //!
 //! Every action of the chat holds exactly one access that changes hands so: it says who acts.
@@ -65,6 +65,8 @@ pub struct Value {
 pub struct Authority {
     pub device: Identity,
     pub timestamp: Timestamp,
+    /// The role that the event cited by an opening lane grants to its identity.
+    pub granted: Option<Role>,
 }
 
 /// Who acts, and how their access passes through the action.
@@ -116,11 +118,12 @@ impl ResourceLogic for AccessLogic {
             return Err(LogicError::denied("act with another's access"));
         }
         match acting.passage {
-            Passage::Minted if value.role == Role::Founder => {
+            Passage::Minted if value.role == Role::Founder && acting.authority.granted.is_none() => {
                 facts::minted_beside(instance, facts::logic_refs().channel)
                     .ok_or(LogicError::denied("found a channel to be its founder"))
             }
             Passage::Minted if value.role == Role::Member => Ok(()),
+            Passage::Minted if acting.authority.granted == Some(value.role) => Ok(()),
             Passage::Minted => Err(LogicError::denied("be granted that role")),
             Passage::Renewed | Passage::Released => Ok(()),
         }

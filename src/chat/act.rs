@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Role;
 use super::message::Link;
 use super::name::ChannelName;
 use super::profile::{Certificate, Profile};
-use crate::base::limits;
+use crate::base::{EventId, Identity, limits};
 
 /// What an event does. The transaction it stands for is built from it (see `chat::build`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,6 +24,23 @@ pub enum Act {
     UpdateChannel { topic: String },
     /// Gives the member a new profile in this channel.
     UpdateProfile { profile: Profile },
+    /// Lets somebody be more than they are: their devices open lanes that cite it. It lifts a ban.
+    GrantRole { subject: Identity, role: Role },
+    /// Ends every lane and grant of somebody at what the author had seen of them.
+    RevokeRole { subject: Identity, then: Standing, reason: String },
+}
+
+/// What somebody may be after a revocation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// Kicked: out, and free to join again as anybody is.
+    Out,
+    /// Out, and may not join until somebody lifts the ban.
+    Banned,
+    /// Still in, in this role.
+    Demoted(Role),
+    /// As before: this lifts a ban, and removes nobody.
+    Free,
 }
 
 /// Who opens a lane.
@@ -33,6 +51,9 @@ pub struct Joining {
     pub profile: Profile,
     /// The bridge link the member comes through, if any: nothing they do is carried back over it.
     pub via: Option<Link>,
+    /// The event that grants the role the lane has: the founding, a grant or a demotion. Without one
+    /// the lane is that of an ordinary member.
+    pub grant: Option<EventId>,
 }
 
 impl Act {
@@ -53,8 +74,10 @@ impl Act {
                 topic_fits(topic) && founder.profile.is_well_formed()
             }
             Self::JoinChannel(joining) => joining.profile.is_well_formed(),
-            Self::LeaveChannel { reason: text } | Self::UpdateChannel { topic: text } => topic_fits(text),
-            Self::SendMessage => true,
+            Self::LeaveChannel { reason: text }
+            | Self::UpdateChannel { topic: text }
+            | Self::RevokeRole { reason: text, .. } => topic_fits(text),
+            Self::SendMessage | Self::GrantRole { .. } => true,
             Self::UpdateProfile { profile } => profile.is_well_formed(),
         }
     }

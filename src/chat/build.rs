@@ -4,13 +4,15 @@
 //! the event's own id and of what its lane held, so whoever verifies the event builds the action
 //! anew and runs the logics over it: the witness need not travel.
 
+use serde::Serialize;
+
 use super::access::{self, Authority, Role};
-use super::act::Act;
+use super::act::{Act, Standing};
 use super::facts;
 use super::logics::logics;
 use super::permissions::Permissions;
 use super::profile::Profile;
-use super::{channel, message};
+use super::{channel, grant, message, revocation};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, codec};
 use crate::machine::{
     Action, ActionBuilder, AppData, ExpirableBlob, MachineError, NullifierKey, Resource, verify_action,
@@ -34,6 +36,8 @@ pub struct Setting {
     pub identity: Identity,
     pub device: Identity,
     pub role: Role,
+    /// The role granted to the identity by the event that an opening lane cites.
+    pub granted: Option<Role>,
     pub timestamp: Timestamp,
     /// The hash of the event's payload.
     pub payload: Option<Digest>,
@@ -101,6 +105,8 @@ pub fn action(
             draft.profile(held.map(|held| held.profile), held_profile, profile_value, leaves)?;
         }
         Act::SendMessage => draft.message()?,
+        Act::GrantRole { subject, role } => draft.grant(*subject, *role)?,
+        Act::RevokeRole { subject, then, .. } => draft.revocation(*subject, *then)?,
         Act::UpdateChannel { topic } => draft.channel(channel::Value { name: None, topic: topic.clone() })?,
     }
     Ok((draft.builder.build()?, profile_value))
@@ -142,7 +148,11 @@ impl<'a> Draft<'a> {
         let label = self.user_label();
         let value = access::Value { role: self.setting.role, device: self.setting.device };
         let app_data = facts::app_data(&label, &value);
-        let authority = Authority { device: self.setting.device, timestamp: self.setting.timestamp };
+        let authority = Authority {
+            device: self.setting.device,
+            timestamp: self.setting.timestamp,
+            granted: self.setting.granted,
+        };
         let before =
             AppData { external: vec![ExpirableBlob::passing(codec::encode(&authority))], ..app_data.clone() };
         let value = facts::reference(&value);
@@ -196,25 +206,36 @@ impl<'a> Draft<'a> {
             content: self.setting.payload.unwrap_or_default(),
             timestamp: self.setting.timestamp,
         };
-        let app_data = facts::app_data(&label, &value);
-        let value = facts::reference(&value);
-        self.pass(Passing {
-            logic: facts::logic_refs().message,
-            label: facts::reference(&label),
-            held: None,
-            before: (value, app_data.clone()),
-            after: (value, app_data),
-            ends: false,
-        })
+        self.mint(facts::logic_refs().message, &label, &value)
     }
 
     fn channel(&mut self, value: channel::Value) -> Result<(), MachineError> {
         let label = channel::Label { channel: self.setting.channel };
-        let app_data = facts::app_data(&label, &value);
-        let value = facts::reference(&value);
+        self.mint(facts::logic_refs().channel, &label, &value)
+    }
+
+    fn grant(&mut self, subject: Identity, role: Role) -> Result<(), MachineError> {
+        let label = grant::Label { channel: self.setting.channel, subject };
+        self.mint(facts::logic_refs().grant, &label, &grant::Value { role })
+    }
+
+    fn revocation(&mut self, subject: Identity, then: Standing) -> Result<(), MachineError> {
+        let label = revocation::Label { channel: self.setting.channel, subject };
+        self.mint(facts::logic_refs().revocation, &label, &revocation::Value { then })
+    }
+
+    /// A resource that comes into being and stays.
+    fn mint<L: Serialize, V: Serialize>(
+        &mut self,
+        logic: Digest,
+        label: &L,
+        value: &V,
+    ) -> Result<(), MachineError> {
+        let app_data = facts::app_data(label, value);
+        let value = facts::reference(value);
         self.pass(Passing {
-            logic: facts::logic_refs().channel,
-            label: facts::reference(&label),
+            logic,
+            label: facts::reference(label),
             held: None,
             before: (value, app_data.clone()),
             after: (value, app_data),

@@ -24,6 +24,8 @@ pub struct LogicRefs {
     pub profile: Digest,
     pub message: Digest,
     pub channel: Digest,
+    pub grant: Digest,
+    pub revocation: Digest,
 }
 
 /// The references, computed once.
@@ -35,6 +37,8 @@ pub fn logic_refs() -> &'static LogicRefs {
         profile: logic_ref("user_profile", VERSION),
         message: logic_ref("message", VERSION),
         channel: logic_ref("channel", VERSION),
+        grant: logic_ref("grant", VERSION),
+        revocation: logic_ref("revocation", VERSION),
     })
 }
 

@@ -30,6 +30,7 @@ fn setting(event: u8, role: Role) -> Setting {
         identity: ME,
         device: DEVICE,
         role,
+        granted: None,
         timestamp: Timestamp(1_000),
         payload: Some(Digest([7; 32])),
     }
@@ -38,7 +39,12 @@ fn setting(event: u8, role: Role) -> Setting {
 fn joining() -> Joining {
     let key = SecretKey::from_seed([1; 32]);
     let certificate = Certificate::issue(&key, DEVICE, Timestamp(u64::MAX));
-    Joining { certificate, profile: Profile { username: "me".into(), ..Profile::default() }, via: None }
+    Joining {
+        certificate,
+        profile: Profile { username: "me".into(), ..Profile::default() },
+        via: None,
+        grant: None,
+    }
 }
 
 fn join() -> Act {
@@ -207,7 +213,7 @@ fn an_access_is_used_by_its_device_alone() {
     let refs = facts::logic_refs();
     for act in [Act::SendMessage, join(), Act::LeaveChannel { reason: String::new() }] {
         let stolen = rule(&act, Role::Member, |action| {
-            let authority = access::Authority { device: ANOTHER, timestamp: Timestamp(1_000) };
+            let authority = access::Authority { device: ANOTHER, timestamp: Timestamp(1_000), granted: None };
             for consumed in action.consumed.iter_mut().filter(|it| it.resource.logic_ref == refs.access) {
                 consumed.app_data.external = vec![ExpirableBlob::passing(codec::encode(&authority))];
             }

@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Role;
+use super::act::Standing;
 use super::message::{Content, Link};
 use super::name::ChannelName;
 use super::profile::Profile;
-use crate::base::ChannelId;
+use crate::base::{ChannelId, Identity};
 
 /// One wish of one actor, as a door hands it in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,6 +45,15 @@ pub enum ChannelRef {
     Name(String),
 }
 
+/// Names a person of a channel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Subject {
+    Identity(Identity),
+    /// An account (`@alice:example.org`, `bob@irc.libera.chat`) or a user name. Refused where several
+    /// people of the channel go by it.
+    Name(String),
+}
+
 /// The wishes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Intent {
@@ -69,6 +80,19 @@ pub enum Intent {
     UpdateChannel {
         channel: ChannelRef,
         topic: String,
+    },
+    /// Give somebody a role; lifts a ban. Never one above the actor's own.
+    GrantRole {
+        channel: ChannelRef,
+        subject: Subject,
+        role: Role,
+    },
+    /// Remove, ban, unban or demote somebody whom the actor outranks.
+    RevokeRole {
+        channel: ChannelRef,
+        subject: Subject,
+        then: Standing,
+        reason: String,
     },
     /// Change how the actor is shown, in every channel they are in.
     UpdateProfile {

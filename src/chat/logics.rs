@@ -4,9 +4,11 @@ use std::sync::OnceLock;
 
 use super::access::AccessLogic;
 use super::channel::ChannelLogic;
+use super::grant::GrantLogic;
 use super::message::MessageLogic;
 use super::permissions::PermissionsLogic;
 use super::profile::ProfileLogic;
+use super::revocation::RevocationLogic;
 use crate::machine::Logics;
 
 /// The chat's logics, made once.
@@ -19,5 +21,7 @@ pub fn logics() -> &'static Logics {
             .with(ProfileLogic)
             .with(MessageLogic)
             .with(ChannelLogic)
+            .with(GrantLogic)
+            .with(RevocationLogic)
     })
 }

@@ -8,10 +8,12 @@ pub mod channel;
 pub mod facts;
 #[cfg(test)]
 mod forged;
+pub mod grant;
 pub mod intent;
 pub mod logics;
 pub mod message;
 pub mod name;
 pub mod permissions;
 pub mod profile;
+pub mod revocation;
 pub mod view;

@@ -17,12 +17,27 @@ use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 pub struct Permissions {
     pub send_message: bool,
     pub set_topic: bool,
+    /// Kick, ban, unban and demote those whom one outranks.
+    pub remove_members: bool,
+    /// The highest role one may give to others.
+    pub grant_up_to: Option<Role>,
 }
 
 impl Permissions {
     /// What a role may do unless a channel says otherwise.
     pub fn of(role: Role) -> Self {
-        Self { send_message: true, set_topic: role <= Role::Moderator }
+        let moderates = role <= Role::Moderator;
+        let grant_up_to = match role {
+            Role::Founder | Role::Admin => Some(Role::Admin),
+            Role::Moderator => Some(Role::Member),
+            Role::Member => None,
+        };
+        Self { send_message: true, set_topic: moderates, remove_members: moderates, grant_up_to }
+    }
+
+    /// Whether they allow giving somebody that role.
+    pub fn may_grant(&self, role: Role) -> bool {
+        self.grant_up_to.is_some_and(|highest| role >= highest)
     }
 }
 

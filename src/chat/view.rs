@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::access::Role;
+use super::act::Standing;
 use super::message::{Content, Link};
 use super::profile::Profile;
 use crate::base::{ChannelId, EventId, Identity, Timestamp};
@@ -60,6 +61,19 @@ pub enum What {
     Profile {
         before: Profile,
     },
+    /// `author` gave `subject` (shown as they are now) a role.
+    Granted {
+        subject: Member,
+        role: Role,
+    },
+    /// `author` removed, banned, unbanned or demoted `subject` (shown as they were).
+    Revoked {
+        subject: Member,
+        then: Standing,
+        reason: String,
+    },
+    /// What `author` said or did is void: they had been removed, or signed two things at once (rule L4).
+    Withdrawn,
     /// This node now carries the channel to a link (local, `event` is the channel's).
     Linked(Link),
     /// This node no longer does.

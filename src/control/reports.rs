@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::place::Place;
 use crate::chat::access::Role;
+use crate::chat::act::Standing;
 use crate::chat::message::Style;
 use crate::chat::view::{ChannelView, Member, News, What};
 use crate::port::NodeStatus;
@@ -164,6 +165,19 @@ impl From<&News> for MessageReport {
             What::Left { reason } => ("left", reason.clone()),
             What::Topic(topic) => ("topic", topic.clone()),
             What::Profile { before } => ("profile", before.name().to_owned()),
+            What::Granted { subject, role } => {
+                ("granted", format!("{}: {}", subject.profile.name(), role.name()))
+            }
+            What::Revoked { subject, then, reason } => {
+                let kind = match then {
+                    Standing::Out => "kicked",
+                    Standing::Banned => "banned",
+                    Standing::Demoted(_) => "demoted",
+                    Standing::Free => "unbanned",
+                };
+                (kind, format!("{} ({reason})", subject.profile.name()))
+            }
+            What::Withdrawn => ("withdrawn", String::new()),
             What::Linked(link) => ("linked", Place::from(link).to_string()),
             What::Unlinked(link) => ("unlinked", Place::from(link).to_string()),
         };

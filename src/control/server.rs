@@ -231,7 +231,8 @@ fn advice(refusal: &Refusal, channel: Option<&str>, acting: &str) -> String {
         Refusal::NoSuchLink => ": see `multichat links`".into(),
         Refusal::NotPermitted(_) => ": ask a founder or admin of the channel".into(),
         Refusal::Stopping => ": try again once it runs".into(),
-        Refusal::Malformed(_) | Refusal::Full(_) => String::new(),
+        Refusal::NoSuchPerson(_) => format!(": see `multichat members '{name}'`"),
+        Refusal::Banned | Refusal::Malformed(_) | Refusal::Full(_) => String::new(),
     }
 }
 

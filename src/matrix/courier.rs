@@ -158,6 +158,7 @@ impl Courier {
                 }
                 Ok(None)
             }
+            What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => Ok(None),
             What::Created | What::Linked(_) | What::Unlinked(_) => Ok(None),
         }
     }

@@ -89,6 +89,10 @@ pub enum Refusal {
     NoSuchChannel(String),
     ChannelExists(String),
     NotAMember,
+    /// Nobody in the channel goes by that name, or several do.
+    NoSuchPerson(String),
+    /// The actor is banned from the channel.
+    Banned,
     /// The permission that is missing.
     NotPermitted(&'static str),
     /// What is wrong with it.
@@ -105,9 +109,9 @@ impl Refusal {
     /// What it means for whoever asked.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchChannel(_) | Self::NoSuchLink => Kind::NotFound,
+            Self::NoSuchChannel(_) | Self::NoSuchLink | Self::NoSuchPerson(_) => Kind::NotFound,
             Self::ChannelExists(_) | Self::Malformed(_) | Self::LinkTaken(_) => Kind::Invalid,
-            Self::NotAMember | Self::NotPermitted(_) => Kind::Denied,
+            Self::NotAMember | Self::Banned | Self::NotPermitted(_) => Kind::Denied,
             Self::Full(_) | Self::Stopping => Kind::Retry,
         }
     }
@@ -120,6 +124,8 @@ impl Refusal {
             Self::NoSuchChannel(_) => "no_such_channel",
             Self::ChannelExists(_) => "channel_exists",
             Self::NotAMember => "not_a_member",
+            Self::NoSuchPerson(_) => "no_such_person",
+            Self::Banned => "banned",
             Self::NotPermitted(_) => "not_permitted",
             Self::Malformed(_) => "malformed",
             Self::LinkTaken(_) => "link_taken",
@@ -136,6 +142,8 @@ impl fmt::Display for Refusal {
             Self::NoSuchChannel(name) => write!(f, "no channel {name} is known here"),
             Self::ChannelExists(name) => write!(f, "{name} exists already"),
             Self::NotAMember => f.write_str("not a member of the channel"),
+            Self::NoSuchPerson(name) => write!(f, "{name} names nobody in the channel, or several"),
+            Self::Banned => f.write_str("banned from the channel"),
             Self::NotPermitted(permission) => write!(f, "not permitted: {permission}"),
             Self::Malformed(what) => f.write_str(what),
             Self::LinkTaken(name) => write!(f, "that place is linked to {name} already"),

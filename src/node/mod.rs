@@ -16,6 +16,7 @@ mod origins;
 mod outbox;
 mod people;
 mod restore;
+mod roles;
 mod routes;
 mod submit;
 mod sync;

@@ -28,13 +28,17 @@ pub(super) fn of_event(
 ) -> Option<News> {
     let id = event.id();
     let identity = channel.replica.lane_of(&id)?.identity;
-    let author = author(channel, identity);
+    let author = member(channel, identity);
     let mut at = event.header.timestamp;
     let what = match &event.header.act {
         Act::CreateChannel { .. } => What::Created,
         Act::JoinChannel(_) => What::Joined,
         Act::LeaveChannel { reason } => What::Left { reason: reason.clone() },
         Act::UpdateChannel { topic } => What::Topic(topic.clone()),
+        Act::GrantRole { subject, role } => What::Granted { subject: member(channel, *subject), role: *role },
+        Act::RevokeRole { subject, then, reason } => {
+            What::Revoked { subject: member(channel, *subject), then: *then, reason: reason.clone() }
+        }
         Act::UpdateProfile { .. } => {
             let before = fresh.profile_before.unwrap_or_else(|| author.profile.clone());
             What::Profile { before }
@@ -91,7 +95,7 @@ pub(super) fn of_link(
     }
 }
 
-fn author(channel: &Channel, identity: Identity) -> Member {
+fn member(channel: &Channel, identity: Identity) -> Member {
     channel.replica.state().person(&identity).unwrap_or(Member {
         identity,
         role: Role::Member,

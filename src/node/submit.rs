@@ -35,6 +35,12 @@ impl Node {
                 let act = Act::UpdateChannel { topic: clipped(topic) };
                 self.act_in(turn, &acting, channel, act, None)
             }
+            Intent::GrantRole { channel, subject, role } => {
+                self.grant_role(turn, &acting, channel, subject, *role)
+            }
+            Intent::RevokeRole { channel, subject, then, reason } => {
+                self.revoke_role(turn, &acting, channel, subject, (*then, reason))
+            }
             Intent::UpdateProfile { profile } => self.update_profile(turn, &acting, profile),
             Intent::Link { channel, link, create } => self.link(turn, &acting, channel, link, *create),
             Intent::Unlink { link } => self.unlink(turn, link),
@@ -179,7 +185,7 @@ impl Node {
     }
 
     /// An act in a channel that somebody named; they join first where the door says so.
-    fn act_in(
+    pub(super) fn act_in(
         &mut self,
         turn: &mut Turn,
         acting: &Acting<'_>,
@@ -250,6 +256,6 @@ fn payload(content: &Content) -> Option<Vec<u8>> {
     })
 }
 
-fn clipped(text: &str) -> String {
+pub(super) fn clipped(text: &str) -> String {
     cut(text, limits::TOPIC_BYTES).to_owned()
 }

@@ -74,6 +74,11 @@ impl State {
             .map(|(identity, state)| view(*identity, state))
     }
 
+    /// Everybody who ever was in the channel, by identity.
+    pub fn people(&self) -> impl Iterator<Item = Member> + '_ {
+        self.members.iter().map(|(identity, state)| view(*identity, state))
+    }
+
     /// A person, also one who left.
     pub fn person(&self, identity: &Identity) -> Option<Member> {
         self.members.get(identity).map(|state| view(*identity, state))
@@ -121,7 +126,7 @@ impl State {
                 member.lanes.remove(&step.lane);
                 effect.visible = !member.is_present();
             }
-            Act::SendMessage => {}
+            Act::SendMessage | Act::GrantRole { .. } | Act::RevokeRole { .. } => {}
             Act::UpdateChannel { topic } => self.topic.set(rank, id, topic.clone(), overruled),
             Act::UpdateProfile { profile } => {
                 effect.profile_before = member.profile.get().cloned();

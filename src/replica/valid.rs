@@ -87,6 +87,7 @@ impl Replica {
             identity,
             device: header.device,
             role,
+            granted: None,
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };

@@ -43,7 +43,13 @@ pub(super) fn render(news: &News, quotes: &Quotes, now: Timestamp, room: usize) 
             (content.style == Style::Notice, lead, text_of(content, quotes))
         }
         What::Topic(topic) => (true, format!("* {name} {mark}"), format!("set the topic: {topic}")),
-        What::Created | What::Joined | What::Left { .. } | What::Profile { .. } => {
+        What::Created
+        | What::Joined
+        | What::Left { .. }
+        | What::Profile { .. }
+        | What::Granted { .. }
+        | What::Revoked { .. }
+        | What::Withdrawn => {
             return Lines { notice: false, texts: VecDeque::new() };
         }
         What::Linked(_) | What::Unlinked(_) => return Lines { notice: false, texts: VecDeque::new() },

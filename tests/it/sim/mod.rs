@@ -88,6 +88,7 @@ fn no_nullifier_twice(seed: u64, log: &[&StoredEvent]) {
             identity,
             device: header.device,
             role,
+            granted: None,
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };

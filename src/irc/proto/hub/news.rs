@@ -76,6 +76,7 @@ impl Hub {
             What::Message(_) => self.fan_out(news, speaker),
             What::Profile { before } => self.profiled(news, before),
             // Links are the node's own affair; nobody on IRC has to act on them.
+            What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => {}
             What::Linked(_) | What::Unlinked(_) => {}
         }
     }
@@ -323,6 +324,7 @@ impl Hub {
             What::Left { reason } if reason.is_empty() => vec![line("PART")],
             What::Left { reason } => vec![line("PART").text(reason.as_str())],
             What::Topic(topic) => vec![line("TOPIC").text(topic.as_str())],
+            What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => Vec::new(),
             What::Profile { .. } | What::Linked(_) | What::Unlinked(_) => Vec::new(),
         }
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
-use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use crate::chat::act::Standing;
+use crate::chat::intent::{Actor, ChannelRef, Intent, Subject, Submission};
 use crate::chat::message::Content;
 use crate::chat::profile::Profile;
 use crate::chat::view::{ChannelView, Member, News, What};
@@ -78,6 +79,38 @@ impl StandIn {
                 }
                 self.channels.get_mut(&id).unwrap().topic.clone_from(&topic);
                 self.tell(id, who, tag, What::Topic(topic));
+                Ok(Some(id))
+            }
+            Intent::GrantRole { channel, subject: Subject::Identity(whom), role } => {
+                let id = self.find(channel)?;
+                let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
+                if who.role != Role::Founder {
+                    return Err(Refusal::NotPermitted("grant that role"));
+                }
+                let members = &mut self.channels.get_mut(&id).unwrap().members;
+                let subject = members.iter_mut().find(|m| m.identity == whom);
+                let subject = subject.ok_or(Refusal::NoSuchPerson(String::new()))?;
+                subject.role = role;
+                let subject = subject.clone();
+                self.tell(id, who, tag, What::Granted { subject, role });
+                Ok(Some(id))
+            }
+            Intent::RevokeRole { channel, subject: Subject::Identity(whom), then, reason } => {
+                let id = self.find(channel)?;
+                let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
+                if who.role > Role::Moderator {
+                    return Err(Refusal::NotPermitted("remove_members"));
+                }
+                let subject = self.member(id, whom).ok_or(Refusal::NoSuchPerson(String::new()))?;
+                let members = &mut self.channels.get_mut(&id).unwrap().members;
+                match then {
+                    Standing::Out | Standing::Banned => members.retain(|m| m.identity != whom),
+                    Standing::Demoted(role) => {
+                        members.iter_mut().filter(|m| m.identity == whom).for_each(|m| m.role = role);
+                    }
+                    Standing::Free => {}
+                }
+                self.tell(id, who, tag, What::Revoked { subject, then, reason });
                 Ok(Some(id))
             }
             Intent::UpdateProfile { profile } => {
