@@ -76,7 +76,8 @@ impl Node {
         self.last_position += 1;
         let position = self.last_position;
         let Some(channel) = self.directory.get(&id) else { return };
-        let fresh = Fresh { tag, profile_before: effect.profile_before };
+        let (profile_before, subject_before) = (effect.profile_before, effect.subject_before);
+        let fresh = Fresh { tag, profile_before, subject_before };
         let news =
             news::of_event(channel, event, payload.as_deref(), position, fresh).filter(|_| effect.visible);
         let origin = news.as_ref().and_then(|news| match &news.what {
@@ -133,6 +134,6 @@ pub(super) fn refusal(invalid: &Invalid) -> Refusal {
     match invalid {
         Invalid::Transaction(error) => Refusal::NotPermitted(error.rule()),
         Invalid::Malformed(Malformed::Field(rule)) | Invalid::Rule(rule) => Refusal::Malformed(rule),
-        Invalid::Malformed(_) | Invalid::Equivocation { .. } => Refusal::Malformed("the event is not valid"),
+        Invalid::Malformed(_) => Refusal::Malformed("the event is not valid"),
     }
 }

@@ -15,6 +15,7 @@ use crate::replica::Event;
 pub(super) struct Fresh {
     pub tag: u64,
     pub profile_before: Option<Profile>,
+    pub subject_before: Option<Member>,
 }
 
 /// The news of an event that has just been taken into its channel. `None` if its message cannot
@@ -30,14 +31,17 @@ pub(super) fn of_event(
     let identity = channel.replica.lane_of(&id)?.identity;
     let author = member(channel, identity);
     let mut at = event.header.timestamp;
+    let subject = |identity: &Identity| member(channel, *identity);
     let what = match &event.header.act {
+        _ if !channel.replica.is_effective(&id) => What::Withdrawn,
         Act::CreateChannel { .. } => What::Created,
         Act::JoinChannel(_) => What::Joined,
         Act::LeaveChannel { reason } => What::Left { reason: reason.clone() },
         Act::UpdateChannel { topic } => What::Topic(topic.clone()),
-        Act::GrantRole { subject, role } => What::Granted { subject: member(channel, *subject), role: *role },
-        Act::RevokeRole { subject, then, reason } => {
-            What::Revoked { subject: member(channel, *subject), then: *then, reason: reason.clone() }
+        Act::GrantRole { subject: to, role } => What::Granted { subject: subject(to), role: *role },
+        Act::RevokeRole { subject: of, then, reason } => {
+            let subject = fresh.subject_before.unwrap_or_else(|| subject(of));
+            What::Revoked { subject, then: *then, reason: reason.clone() }
         }
         Act::UpdateProfile { .. } => {
             let before = fresh.profile_before.unwrap_or_else(|| author.profile.clone());

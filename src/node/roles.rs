@@ -5,7 +5,7 @@ use super::submit::{clipped, no_such};
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, Identity};
 use crate::chat::access::Role;
-use crate::chat::act::{Act, Standing};
+use crate::chat::act::{Act, Joining, Standing};
 use crate::chat::intent::{ChannelRef, Subject};
 
 impl Node {
@@ -30,8 +30,42 @@ impl Node {
         (then, reason): (Standing, &str),
     ) -> Result<Receipt, Refusal> {
         let subject = self.subject(wanted, subject)?;
+        self.outranks(acting, wanted, &subject)?;
         let act = Act::RevokeRole { subject, then, reason: clipped(reason) };
         self.act_in(turn, acting, wanted, act, None)
+    }
+
+    /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason.
+    fn outranks(&self, acting: &Acting<'_>, wanted: &ChannelRef, subject: &Identity) -> Result<(), Refusal> {
+        let channel = self.directory.find(wanted).and_then(|id| self.directory.get(&id));
+        let replica = &channel.ok_or_else(|| no_such(wanted))?.replica;
+        if replica.rank_of(&acting.person.identity) < replica.rank_of(subject) {
+            return Ok(());
+        }
+        Err(Refusal::NotPermitted("only those who outrank somebody remove or demote them"))
+    }
+
+    /// Opens a lane for the actor under the best grant they hold, if it lets them do more than what
+    /// they have: who was promoted or demoted goes on as what they are now.
+    pub(super) fn take_up_grant(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        id: ChannelId,
+    ) -> Result<(), Refusal> {
+        let Some(channel) = self.directory.get(&id) else { return Ok(()) };
+        let replica = &channel.replica;
+        if !replica.state().is_member(&acting.person.identity) {
+            return Ok(());
+        }
+        let lane = replica.live_lane(&acting.person.device.public()).map(|lane| lane.rank);
+        let Some((grant, rank)) = replica.best_grant(&acting.person.identity) else { return Ok(()) };
+        if lane.is_none_or(|lane| rank < lane) {
+            let joining =
+                Joining { grant: Some(grant), ..acting.person.joining(acting.submission.via.clone()) };
+            self.act(turn, acting, id, Act::JoinChannel(joining), None)?;
+        }
+        Ok(())
     }
 
     /// The person of a channel that somebody means: by identity, by account, or by user name where

@@ -5,7 +5,7 @@ use super::directory::Channel;
 use super::people::{Person, cut, is_account, named_after};
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, EventId, codec, limits};
-use crate::chat::act::Act;
+use crate::chat::act::{Act, Joining};
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::Content;
 use crate::chat::name::ChannelName;
@@ -178,6 +178,7 @@ impl Node {
             self.directory.iter().filter(|(_, channel)| differs(channel)).map(|(id, _)| *id).collect();
         let mut receipt = Receipt { channel: None, event: None };
         for channel in channels {
+            self.take_up_grant(turn, acting, channel)?;
             let act = Act::UpdateProfile { profile: profile.clone() };
             receipt.event = self.act(turn, acting, channel, act, None)?.event;
         }
@@ -194,8 +195,10 @@ impl Node {
         payload: Option<Vec<u8>>,
     ) -> Result<Receipt, Refusal> {
         let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        self.take_up_grant(turn, acting, id)?;
         if !matches!(act, Act::LeaveChannel { .. }) {
-            if acting.submission.join_first {
+            let removed = |channel: &Channel| channel.replica.is_removed(&acting.person.identity);
+            if acting.submission.join_first && !self.directory.get(&id).is_some_and(removed) {
                 self.ensure_member(turn, acting, id)?;
             }
             self.refresh_profile(turn, acting, id)?;
@@ -216,7 +219,12 @@ impl Node {
         if channel.replica.live_lane(&acting.person.device.public()).is_some() {
             return Ok(None);
         }
-        let joining = acting.person.joining(acting.submission.via.clone());
+        let identity = &acting.person.identity;
+        let grant = channel.replica.best_grant(identity).map(|(grant, _)| grant);
+        if grant.is_none() && !channel.replica.may_join(identity) {
+            return Err(Refusal::Banned);
+        }
+        let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)
     }
 

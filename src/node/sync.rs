@@ -207,7 +207,8 @@ impl Node {
         if !state.may_ask(turn.now, id, events) {
             return;
         }
-        let extent = channel.map(|channel| channel.replica.extent()).unwrap_or_default();
+        let round = turn.now.0 / limits::SUMMARY_INTERVAL_MS;
+        let extent = channel.map(|channel| channel.replica.extent(round)).unwrap_or_default();
         let packet = Packet::Have { channel: id, extent };
         turn.effects.push(Output::Send { to: Destination::Peer(peer), packet });
     }

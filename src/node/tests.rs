@@ -12,7 +12,7 @@ use crate::chat::message::{Content, Origin};
 use crate::chat::profile::Profile;
 use crate::chat::view::{Member, What};
 use crate::replica::sample::{self, Author};
-use crate::replica::{Extent, Packet, Parcel};
+use crate::replica::{Extent, Packet, Parcel, Reach};
 
 /// A node and what it wrote.
 struct Site {
@@ -441,7 +441,10 @@ fn lies_about_what_one_has_cost_little() {
     }
     assert!(asked <= 256, "{asked}");
     let huge: Extent = (0..6_000u32)
-        .map(|number| (EventId(*blake3::hash(&number.to_be_bytes()).as_bytes()), u64::MAX))
+        .map(|number| {
+            let reach = Reach { count: u64::MAX, marks: vec![u64::from(number)] };
+            (EventId(*blake3::hash(&number.to_be_bytes()).as_bytes()), reach)
+        })
         .collect();
     let (mut sent, mut asked) = (0, 0);
     for _ in 0..200 {
@@ -538,7 +541,7 @@ fn meaningful() -> Vec<Vec<u8>> {
     let packets = [
         Packet::Events { parcels: site.parcels(), more: true },
         Packet::Summary(vec![(channel.id(), channel.fingerprint())]),
-        Packet::Have { channel: channel.id(), extent: channel.extent() },
+        Packet::Have { channel: channel.id(), extent: channel.extent(0) },
     ];
     packets.iter().map(Packet::encode).collect()
 }

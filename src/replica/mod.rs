@@ -1,16 +1,17 @@
 //! Convergence: the signed event DAG of each channel, its lanes, what makes an event valid, and
 //! how two replicas find out what they lack. It never knows libp2p or SQL.
 //!
-//! **What does not converge yet.** A device that forks its lane (signs two events for one place of
-//! it) is proved to have done so: the second event is refused and the pair is kept as evidence (one
-//! pair per lane). Two replicas that saw different branches first keep different branches, and with
-//! them all that builds on each, until rule R2 (revoke the lane at the fork) is in place. Honest
-//! devices never fork: their node writes an event down before it sends it. Reconciliation between
-//! two such replicas ends all the same: what is refused once is not asked for until the next summary.
+//! `valid` says what may become part of a channel, for ever, from its bytes and its past alone.
+//! `authority` says which of that is effective, `resolve` what the effective events add up to: both
+//! are functions of the set of events, so replicas that hold the same set agree, whatever came first.
 
+#[cfg(test)]
+mod attacks;
+mod authority;
 pub mod event;
 mod lane;
 mod packet;
+mod past;
 mod pending;
 mod reconcile;
 mod register;
@@ -18,44 +19,56 @@ mod resolve;
 #[cfg(test)]
 pub(crate) mod sample;
 mod valid;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use authority::{Authorities, Authority, Power};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
+use lane::Chain;
 pub use lane::Lane;
 pub use packet::Packet;
+use past::{Known, Pasts};
 pub use pending::{Held, Pending};
-pub use reconcile::Extent;
-pub use resolve::{MemberState, State};
+pub use reconcile::{Extent, Reach};
+pub use resolve::State;
 pub use valid::Invalid;
 
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
-use crate::chat::act::Act;
-use valid::Step;
+use crate::chat::access::Role;
+use crate::chat::act::{Act, Standing};
+use crate::chat::view::Member;
+use valid::{Place, Step};
 
 /// One channel: every valid event this node holds of it, and what follows from them.
 pub struct Replica {
     id: ChannelId,
     events: BTreeMap<EventId, Entry>,
     heads: BTreeSet<EventId>,
-    /// By the lane's first event.
-    lanes: BTreeMap<EventId, Lane>,
+    /// Lanes, grants and revocations.
+    authorities: Authorities,
+    pasts: Pasts,
+    /// What goes on after a fork, by the chain's first event.
+    branches: BTreeMap<EventId, Chain>,
     /// The lanes of each device: an author's own is looked for with every message.
     devices: BTreeMap<Identity, Vec<EventId>>,
     state: State,
     fingerprint: reconcile::Fingerprint,
-    /// For each lane that was forked two events of one place: the proof.
+    /// For each lane that was forked two events of one place, the first such: the proof.
     equivocations: BTreeMap<EventId, (EventId, EventId)>,
 }
 
 /// What is remembered of an event; its bytes lie in the store.
 #[derive(Clone, Debug)]
 struct Entry {
-    lane: EventId,
+    /// The chain it is part of: a lane, or a branch of one.
+    chain: EventId,
     seq: u64,
     timestamp: Timestamp,
+    /// The authority events up to here, itself included.
+    known: Known,
     /// prev and deps.
-    parents: Vec<EventId>,
+    parents: Box<[EventId]>,
 }
 
 /// What became of an event that was offered.
@@ -72,12 +85,15 @@ pub enum Admission {
 }
 
 /// What an accepted event changed, as far as doors are concerned.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Effect {
-    /// Whether people should see it: a second lane of a member changes nothing for them.
+    /// Whether people should see it: a second lane of a member changes nothing for them, and what is
+    /// void stays out.
     pub visible: bool,
     /// The author's profile before, where the event gives another.
     pub profile_before: Option<crate::chat::profile::Profile>,
+    /// Whom a grant or revocation is about, as they were before.
+    pub subject_before: Option<Member>,
 }
 
 impl Replica {
@@ -93,7 +109,9 @@ impl Replica {
             id: event.channel(),
             events: BTreeMap::new(),
             heads: BTreeSet::new(),
-            lanes: BTreeMap::new(),
+            authorities: Authorities::default(),
+            pasts: Pasts::default(),
+            branches: BTreeMap::new(),
             devices: BTreeMap::new(),
             state: State::default(),
             fingerprint: Default::default(),
@@ -116,67 +134,168 @@ impl Replica {
         }
         match self.validate(event) {
             Ok(step) => Admission::Accepted(self.apply(event, step, position)),
-            Err(invalid) => {
-                if let Invalid::Equivocation { first } = invalid
-                    && let Some(entry) = self.events.get(&first)
-                {
-                    // One proof is enough; who forks a lane at will fills no memory.
-                    self.equivocations.entry(entry.lane).or_insert((first, id));
-                }
-                Admission::Refused(invalid)
-            }
+            Err(invalid) => Admission::Refused(invalid),
         }
     }
 
     fn apply(&mut self, event: &Event, step: Step, position: u64) -> Effect {
         let id = event.id();
-        let lane_id = step.lane;
-        let parents: Vec<EventId> = parents(&event.header).collect();
-        let rivals = self.state.events_that_decide(&step.identity, &event.header.act);
-        let overruled = self.in_past(rivals, &parents);
-        let effect = self.state.apply(event, &step, &overruled);
-        for parent in &parents {
-            self.heads.remove(parent);
+        let parents: Box<[EventId]> = parents(&event.header).collect();
+        let (author, rank) = (step.identity, step.rank);
+        let sees =
+            self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted.clone(), &parents));
+        let past = self.known_to(&parents);
+        let subject = subject_of(&event.header.act);
+        let before = (
+            self.state.person(&author),
+            self.state.is_member(&author),
+            subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
+        );
+
+        let (lane, mut touched) = self.place(event, step, past, position);
+        let mut known = past;
+        if let Some(number) = self.add_authority(event, (author, lane), (past, rank), &parents) {
+            known = self.pasts.with(past, number);
+            touched.extend(self.authorities.touched_by(number));
+        }
+        if let Some(entry) = self.events.get_mut(&id) {
+            entry.known = known;
+            entry.parents = parents;
+        }
+        self.state.apply(event, author, rank, sees);
+        let mut changed = self.authorities.settle(&self.pasts, touched);
+        let is_quiet = changed.is_empty();
+        changed.insert(author);
+        changed.extend(subject);
+        self.resolve(event, changed, is_quiet);
+        self.fingerprint.add(&id);
+        self.effect(event, author, before)
+    }
+
+    /// Puts an event where it belongs. Returns its lane, and the lanes to be settled for it.
+    fn place(&mut self, event: &Event, step: Step, past: Known, position: u64) -> (EventId, Vec<EventId>) {
+        let (id, seq) = (event.id(), event.header.seq);
+        for parent in parents(&event.header) {
+            self.heads.remove(&parent);
         }
         self.heads.insert(id);
-        self.events.insert(
-            id,
-            Entry { lane: lane_id, seq: event.header.seq, timestamp: event.header.timestamp, parents },
-        );
-        if lane_id == id {
-            self.devices.entry(event.header.device).or_default().push(id);
+        let left = matches!(event.header.act, Act::LeaveChannel { .. });
+        let (chain, lane, touched) = match step.place {
+            Place::Opens => {
+                let grant = step.grant.and_then(|grant| self.authorities.find(&grant)).map(|(n, _)| n);
+                self.authorities.open(Lane::open(event, &step, grant, past));
+                self.devices.entry(event.header.device).or_default().push(id);
+                (id, id, vec![id])
+            }
+            Place::Follows { chain } => (chain, self.lane_id(&chain), Vec::new()),
+            Place::Forks { chain, rival } => {
+                let lane = self.lane_id(&chain);
+                self.fork(&chain, lane, (seq, rival), id);
+                let branch = Chain::branch(lane, chain, seq);
+                self.branches.insert(id, branch);
+                (id, lane, vec![lane])
+            }
+        };
+        if let Some(chain) = self.chain_mut(&chain) {
+            chain.events.push((id, position));
+            chain.holdings = step.holdings;
+            chain.left = left;
         }
-        self.lanes.entry(lane_id).or_insert_with(|| Lane::open(event, &step)).extend(
-            event,
-            step.holdings,
-            position,
-        );
-        self.fingerprint.add(&id);
+        let timestamp = event.header.timestamp;
+        self.events.insert(id, Entry { chain, seq, timestamp, known: past, parents: Box::default() });
+        (lane, touched)
+    }
+
+    /// A second event came for one place of a lane. The chain ends there; what it went on with becomes a
+    /// branch of its own, so that which one came first makes no difference.
+    fn fork(&mut self, chain_id: &EventId, lane: EventId, (seq, rival): (u64, EventId), id: EventId) {
+        let Some(chain) = self.chain_mut(chain_id) else { return };
+        let at = (seq - chain.base) as usize;
+        let rest = chain.events.split_off(at);
+        let (left, split) = (chain.left, chain.split);
+        chain.split = true;
+        if let Some((first, _)) = rest.first().copied() {
+            chain.left = false;
+            let holdings = chain.holdings.clone();
+            for (event, _) in &rest {
+                if let Some(entry) = self.events.get_mut(event) {
+                    entry.chain = first;
+                }
+            }
+            for branch in self.branches.values_mut().filter(|branch| branch.before == Some(*chain_id)) {
+                branch.before = Some(first);
+            }
+            let branch = Chain { events: rest, holdings, left, split, ..Chain::branch(lane, *chain_id, seq) };
+            self.branches.insert(first, branch);
+        }
+        let Some(lane) = self.authorities.lanes.get_mut(&lane) else { return };
+        if lane.forked_at.is_none_or(|first| seq < first) {
+            lane.forked_at = Some(seq);
+            self.equivocations.insert(lane.opening, (rival, id));
+        }
+    }
+
+    /// Numbers an event that gives or takes roles.
+    fn add_authority(
+        &mut self,
+        event: &Event,
+        (author, lane): (Identity, EventId),
+        (past, rank): (Known, u32),
+        parents: &[EventId],
+    ) -> Option<u32> {
+        let (subject, power) = match &event.header.act {
+            Act::CreateChannel { .. } => (author, Power::Grant(Role::Founder)),
+            Act::GrantRole { subject, role } => (*subject, Power::Grant(*role)),
+            Act::RevokeRole { subject, then, .. } => (*subject, Power::Revoke(*then)),
+            _ => return None,
+        };
+        let cuts = match power {
+            Power::Revoke(then) if then != Standing::Free => self.reach_into(&subject, parents),
+            _ => BTreeMap::new(),
+        };
+        let (event, seq) = (event.id(), event.header.seq);
+        Some(self.authorities.add(Authority { event, lane, seq, rank, subject, power, past, cuts }))
+    }
+
+    /// Brings what follows from the events up to date: all of it if something became void or came back,
+    /// else what this event touches.
+    fn resolve(&mut self, event: &Event, changed: BTreeSet<Identity>, is_quiet: bool) {
+        let (events, branches, authorities) = (&self.events, &self.branches, &self.authorities);
+        let is_effective = |id: &EventId| effective(events, branches, authorities, id);
+        if !is_quiet || matches!(event.header.act, Act::UpdateChannel { .. } | Act::CreateChannel { .. }) {
+            self.state.settle_topic(is_effective);
+        }
+        if is_quiet && matches!(event.header.act, Act::SendMessage | Act::UpdateChannel { .. }) {
+            return;
+        }
+        for person in changed {
+            let standing = self.authorities.standing(&self.pasts, &person);
+            self.state.settle_person(person, standing, is_effective);
+        }
+    }
+
+    fn effect(&self, event: &Event, author: Identity, before: Before) -> Effect {
+        let (author_before, was_member, subject_before) = before;
+        let is_member = self.state.is_member(&author);
+        let mut effect = Effect { visible: self.is_effective(&event.id()), ..Effect::default() };
+        match &event.header.act {
+            Act::JoinChannel(_) => effect.visible &= is_member && !was_member,
+            Act::LeaveChannel { .. } => effect.visible &= was_member && !is_member,
+            Act::UpdateProfile { .. } => effect.profile_before = author_before.map(|member| member.profile),
+            Act::GrantRole { subject, .. } | Act::RevokeRole { subject, .. } => {
+                let (person, standing) = subject_before.unwrap_or_default();
+                effect.visible &= standing != self.standing_of(subject);
+                effect.subject_before = person;
+            }
+            _ => {}
+        }
         effect
     }
 
-    /// Those of `wanted` that are among `from` or in their past. One walk back for all of them, never
-    /// past the oldest that is still looked for; a lane met anywhere answers for what it holds before.
-    fn in_past(&self, wanted: BTreeSet<EventId>, from: &[EventId]) -> BTreeSet<EventId> {
-        let mut goals: Vec<(EventId, &Entry)> =
-            wanted.into_iter().filter_map(|id| Some((id, self.events.get(&id)?))).collect();
-        let mut found: BTreeSet<EventId> = BTreeSet::new();
-        let mut open: Vec<EventId> = from.to_vec();
-        let mut seen: BTreeSet<EventId> = from.iter().copied().collect();
-        while let Some(entry) = open.pop().and_then(|id| self.events.get(&id)) {
-            goals.retain(|(id, goal)| {
-                let holds = entry.lane == goal.lane && entry.seq >= goal.seq;
-                if holds {
-                    found.insert(*id);
-                }
-                !holds
-            });
-            let Some(oldest) = goals.iter().map(|(_, goal)| goal.timestamp).min() else { break };
-            if entry.timestamp >= oldest {
-                open.extend(entry.parents.iter().copied().filter(|parent| seen.insert(*parent)));
-            }
-        }
-        found
+    /// What grants and revocations change of a person: presence, role, and whether they may join.
+    fn standing_of(&self, person: &Identity) -> Standpoint {
+        let (is_present, role) = self.authorities.standing(&self.pasts, person);
+        Standpoint { is_present, role: Some(role), may_join: self.may_join(person) }
     }
 
     /// The channel's id.
@@ -194,6 +313,11 @@ impl Replica {
         self.events.contains_key(id)
     }
 
+    /// Whether the event counts: it is part of the channel and not void.
+    pub fn is_effective(&self, id: &EventId) -> bool {
+        effective(&self.events, &self.branches, &self.authorities, id)
+    }
+
     /// How many events there are.
     pub fn len(&self) -> usize {
         self.events.len()
@@ -206,13 +330,36 @@ impl Replica {
 
     /// The lane an event belongs to.
     pub fn lane_of(&self, event: &EventId) -> Option<&Lane> {
-        self.lanes.get(&self.events.get(event)?.lane)
+        self.authorities.lanes.get(&self.lane_id(&self.events.get(event)?.chain))
     }
 
-    /// The newest lane of a device that has not ended.
+    /// The lane of a device that it may act on: of several the one that counts most, then the newest.
     pub fn live_lane(&self, device: &Identity) -> Option<&Lane> {
-        let lanes = self.devices.get(device)?.iter().filter_map(|id| self.lanes.get(id));
-        lanes.filter(|lane| lane.is_live()).max_by_key(|lane| (lane.opened_at, lane.opening))
+        let lanes = self.devices.get(device)?.iter().filter_map(|id| self.authorities.lanes.get(id));
+        let live = lanes.filter(|lane| lane.is_live());
+        live.min_by_key(|lane| (lane.rank, std::cmp::Reverse((lane.opened_at, lane.opening))))
+    }
+
+    /// The best grant somebody holds and the rank of a lane opened under it, if any is in force.
+    pub fn best_grant(&self, person: &Identity) -> Option<(EventId, u32)> {
+        let grant = self.authorities.best_grant(&self.pasts, person)?;
+        Some((grant.event, grant.granted_rank()))
+    }
+
+    /// Whether somebody may join as anybody may: nobody who outranks a member has banned them.
+    pub fn may_join(&self, person: &Identity) -> bool {
+        self.authorities.may_join(&self.pasts, *person)
+    }
+
+    /// Whether somebody was put out and has not come back since: they come back by asking to, not by
+    /// merely going on to speak elsewhere.
+    pub fn is_removed(&self, person: &Identity) -> bool {
+        self.authorities.is_removed(&self.pasts, person)
+    }
+
+    /// The least rank number somebody acts with, or could: who has a greater one is outranked by them.
+    pub fn rank_of(&self, person: &Identity) -> u32 {
+        self.authorities.rank_of(&self.pasts, person)
     }
 
     /// The lanes that forked, each with two events of one place that prove it.
@@ -250,6 +397,35 @@ impl Replica {
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint.digest()
     }
+}
+
+/// Author, whether they were a member, and whom the event is about: as they were before it.
+type Before = (Option<Member>, bool, Option<(Option<Member>, Standpoint)>);
+
+/// What grants and revocations decide of a person.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Standpoint {
+    is_present: bool,
+    role: Option<Role>,
+    may_join: bool,
+}
+
+fn subject_of(act: &Act) -> Option<Identity> {
+    match act {
+        Act::GrantRole { subject, .. } | Act::RevokeRole { subject, .. } => Some(*subject),
+        _ => None,
+    }
+}
+
+fn effective(
+    events: &BTreeMap<EventId, Entry>,
+    branches: &BTreeMap<EventId, Chain>,
+    authorities: &Authorities,
+    id: &EventId,
+) -> bool {
+    let Some(entry) = events.get(id) else { return false };
+    let lane = branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
+    authorities.lanes.get(&lane).is_some_and(|lane| entry.seq < lane.keep)
 }
 
 fn parents(header: &Header) -> impl Iterator<Item = EventId> + '_ {
@@ -357,7 +533,7 @@ mod tests {
             order.extend(shuffled);
             let crooked = replay(&order);
             prop_assert_eq!(straight.root(), crooked.root());
-            prop_assert_eq!(straight.extent(), crooked.extent());
+            prop_assert_eq!(straight.extent(0), crooked.extent(0));
             prop_assert_eq!(people(&straight), people(&crooked), "those who left included");
         }
     }
@@ -377,23 +553,29 @@ mod tests {
         founder.act(&mut replica, 5_000, leave());
         founder.act(&mut replica, 6_000, founder.join());
         let back = replica.state().person(&founder.identity.public()).unwrap();
-        assert_eq!(back.role, Role::Member, "founding is no title to come back to");
+        assert_eq!(back.role, Role::Founder, "leaving renounces nothing");
     }
 
     #[test]
-    fn who_forks_a_lane_is_proved_to_and_parts_replicas_for_now() {
+    fn who_forks_a_lane_is_proved_to_and_silenced_from_there_on() {
         let (founder, one) = (Author::new("founder"), Author::new("one"));
         let (mut left, founding) = founded(&founder);
         let (mut right, _) = Replica::found(&founding, 1).unwrap();
         let join = one.act(&mut left, 2_000, one.join());
         take(&mut right, &join);
+        let before = one.say(&mut left, 2_500, "before").event;
+        take(&mut right, &before);
         let yes = one.say(&mut left, 3_000, "yes").event;
         let no = one.say(&mut right, 3_000, "no").event;
-        let expect = |first: &Event| Admission::Refused(Invalid::Equivocation { first: first.id() });
-        assert_eq!(left.admit(&no, 9), expect(&yes));
-        assert_eq!(right.admit(&yes, 9), expect(&no));
-        assert_eq!(left.equivocations()[&join.id()], (yes.id(), no.id()));
-        assert_ne!(left.root(), right.root(), "until R2 revokes the lane at the fork");
-        assert!(!left.lacks(&right.extent()), "and neither asks the other for what it refuses");
+        take(&mut left, &no);
+        take(&mut right, &yes);
+        assert_eq!(left.root(), right.root());
+        for replica in [&left, &right] {
+            let void = [&before, &yes, &no].map(|event| !replica.is_effective(&event.id()));
+            assert_eq!(void, [false, true, true]);
+            assert!(!replica.state().is_member(&one.identity.public()));
+            let proof = replica.equivocations()[&join.id()];
+            assert_eq!(BTreeSet::from([proof.0, proof.1]), BTreeSet::from([yes.id(), no.id()]));
+        }
     }
 }

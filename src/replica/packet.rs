@@ -83,7 +83,7 @@ mod tests {
         vec![
             Packet::Events { parcels, more: true },
             Packet::Summary(vec![(replica.id(), replica.fingerprint())]),
-            Packet::Have { channel: replica.id(), extent: replica.extent() },
+            Packet::Have { channel: replica.id(), extent: replica.extent(0) },
         ]
     }
 

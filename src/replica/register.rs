@@ -1,39 +1,91 @@
 //! One value that several may set at once (rule R7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::EventId;
 
-/// The candidates that no other candidate's author had seen, best first.
+/// Every value that was ever set: what is void today may have overruled what counts tomorrow.
 #[derive(Clone, Debug)]
 pub(super) struct Register<T> {
-    candidates: Vec<(u32, EventId, T)>,
+    entries: BTreeMap<EventId, Entry<T>>,
+    /// The entries that no other entry's author had seen.
+    newest: BTreeSet<EventId>,
+    winner: Option<EventId>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry<T> {
+    rank: u32,
+    value: T,
+    /// The newest entries its author had seen.
+    sees: BTreeSet<EventId>,
 }
 
 impl<T> Default for Register<T> {
     fn default() -> Self {
-        Self { candidates: Vec::new() }
+        Self { entries: BTreeMap::new(), newest: BTreeSet::new(), winner: None }
     }
 }
 
 impl<T> Register<T> {
-    /// Sets a value. `overruled` are the earlier events that its author had seen. Among what
-    /// remains the lower rank wins, then the smaller event id: never an author-chosen time. The
-    /// result depends on the set of events alone, not on the order they came in.
-    pub fn set(&mut self, rank: u32, event: EventId, value: T, overruled: &BTreeSet<EventId>) {
-        self.candidates.retain(|(_, id, _)| !overruled.contains(id));
-        self.candidates.push((rank, event, value));
-        self.candidates.sort_by_key(|(rank, id, _)| (*rank, *id));
+    /// The entries in the past of an event to come, as far as [`Register::insert`] needs them.
+    /// `in_past` tells which of some events lie there.
+    pub fn seen(&self, in_past: impl Fn(&BTreeSet<EventId>) -> BTreeSet<EventId>) -> BTreeSet<EventId> {
+        let mut seen = BTreeSet::new();
+        let mut asked: BTreeSet<EventId> = BTreeSet::new();
+        let mut open = self.newest.clone();
+        while !open.is_empty() {
+            let found = in_past(&open);
+            asked.extend(&open);
+            let missed = open.iter().filter(|id| !found.contains(id)).filter_map(|id| self.entries.get(id));
+            let next = missed.flat_map(|entry| entry.sees.iter().copied());
+            open = next.filter(|id| !asked.contains(id)).collect();
+            seen.extend(found);
+        }
+        seen
+    }
+
+    /// Adds a value; `sees` are what [`Register::seen`] found. Call [`Register::settle`] afterwards.
+    pub fn insert(&mut self, rank: u32, event: EventId, value: T, sees: BTreeSet<EventId>) {
+        self.newest.retain(|id| !sees.contains(id));
+        self.newest.insert(event);
+        self.entries.insert(event, Entry { rank, value, sees });
+    }
+
+    /// Finds the value that counts. Among the effective ones that no effective one's author had seen
+    /// the lower rank wins, then the smaller event id: never an author-chosen time.
+    pub fn settle(&mut self, is_effective: impl Fn(&EventId) -> bool) {
+        let mut candidates: BTreeSet<(u32, EventId)> = BTreeSet::new();
+        let mut open: Vec<EventId> = self.newest.iter().copied().collect();
+        let mut met: BTreeSet<EventId> = self.newest.clone();
+        while let Some(id) = open.pop() {
+            let Some(entry) = self.entries.get(&id) else { continue };
+            if is_effective(&id) {
+                candidates.insert((entry.rank, id));
+            } else {
+                open.extend(entry.sees.iter().copied().filter(|id| met.insert(*id)));
+            }
+        }
+        if candidates.len() > 1 {
+            let overruled = self.below(candidates.iter().map(|(_, id)| *id));
+            candidates.retain(|(_, id)| !overruled.contains(id));
+        }
+        self.winner = candidates.first().map(|(_, id)| *id);
+    }
+
+    /// Everything that lies in the past of some of these.
+    fn below(&self, of: impl Iterator<Item = EventId>) -> BTreeSet<EventId> {
+        let mut below = BTreeSet::new();
+        let mut open: Vec<EventId> = of.collect();
+        while let Some(entry) = open.pop().and_then(|id| self.entries.get(&id)) {
+            open.extend(entry.sees.iter().copied().filter(|id| below.insert(*id)));
+        }
+        below
     }
 
     /// The value that counts.
     pub fn get(&self) -> Option<&T> {
-        self.candidates.first().map(|(_, _, value)| value)
-    }
-
-    /// The events whose values still compete.
-    pub fn events(&self) -> impl Iterator<Item = EventId> + '_ {
-        self.candidates.iter().map(|(_, id, _)| *id)
+        Some(&self.entries.get(&self.winner?)?.value)
     }
 }
 
@@ -47,26 +99,47 @@ mod tests {
         EventId([number; 32])
     }
 
+    fn set(register: &mut Register<u8>, rank: u32, number: u8, past: &[u8]) {
+        let past: BTreeSet<EventId> = past.iter().map(|number| id(*number)).collect();
+        let sees = register.seen(|asked| asked.intersection(&past).copied().collect());
+        register.insert(rank, id(number), number, sees);
+        register.settle(|_| true);
+    }
+
     #[test]
     fn lower_rank_then_smaller_id_wins_among_those_that_did_not_see_each_other() {
-        let none = BTreeSet::new();
         let mut register = Register::default();
-        register.set(1000, id(1), "member", &none);
-        register.set(0, id(9), "founder", &none);
-        assert_eq!(register.get(), Some(&"founder"));
-        register.set(0, id(5), "another founder", &none);
-        assert_eq!(register.get(), Some(&"another founder"));
-        register.set(1000, id(7), "who saw both", &[id(5), id(9)].into());
-        assert_eq!(register.get(), Some(&"member"), "saw both founders, not the member");
+        set(&mut register, 1000, 1, &[]);
+        set(&mut register, 0, 9, &[]);
+        assert_eq!(register.get(), Some(&9));
+        set(&mut register, 0, 5, &[]);
+        assert_eq!(register.get(), Some(&5));
+        set(&mut register, 1000, 7, &[5, 9]);
+        assert_eq!(register.get(), Some(&1), "7 saw both founders, not 1, whose id is smaller");
+    }
+
+    #[test]
+    fn what_a_void_value_overruled_counts_again() {
+        let mut register = Register::default();
+        set(&mut register, 0, 1, &[]);
+        set(&mut register, 0, 2, &[1]);
+        set(&mut register, 5, 3, &[1]);
+        register.settle(|event| *event != id(2));
+        assert_eq!(register.get(), Some(&3), "1 stays overruled by 3");
+        register.settle(|event| *event == id(1));
+        assert_eq!(register.get(), Some(&1));
+        register.settle(|_| false);
+        assert_eq!(register.get(), None);
     }
 
     proptest! {
-        /// Each event overrules some of those before it; any order that respects that gives one
-        /// result. `sees` closes under itself, as a past does.
+        /// Each event has some of those before it in its past, whose pasts it shares; any order that
+        /// respects that gives the winner that the definition names, whatever is void.
         #[test]
         fn the_order_does_not_matter(
             sees in prop::collection::vec(any::<u8>(), 8),
             ranks in prop::collection::vec(0u32..3, 8),
+            void in any::<u8>(),
             order in Just((0usize..8).collect::<Vec<_>>()).prop_shuffle(),
         ) {
             let mut pasts: Vec<BTreeSet<usize>> = Vec::new();
@@ -76,23 +149,28 @@ mod tests {
                 let past: BTreeSet<usize> = past.collect();
                 pasts.push(past);
             }
+            let effective = |event: usize| void >> event & 1 == 0;
             let play = |order: &[usize]| {
                 let mut register = Register::default();
                 let mut done = BTreeSet::new();
                 while done.len() < order.len() {
                     for event in order {
                         if !done.contains(event) && pasts[*event].is_subset(&done) {
-                            let held: BTreeSet<EventId> = register.events().collect();
-                            let past = pasts[*event].iter().map(|seen| id(*seen as u8));
-                            let overruled = past.filter(|seen| held.contains(seen)).collect();
-                            register.set(ranks[*event], id(*event as u8), *event, &overruled);
+                            let past: Vec<u8> = pasts[*event].iter().map(|seen| *seen as u8).collect();
+                            set(&mut register, ranks[*event], *event as u8, &past);
                             done.insert(*event);
                         }
                     }
                 }
-                (register.get().copied(), register.events().collect::<Vec<_>>())
+                register.settle(|event| effective(usize::from(event.0[0])));
+                register.get().copied()
             };
-            prop_assert_eq!(play(&(0..8).collect::<Vec<_>>()), play(&order));
+            let stands = |event: &usize| {
+                effective(*event) && !(0..8).any(|other| effective(other) && pasts[other].contains(event))
+            };
+            let expect = (0..8).filter(stands).min_by_key(|event| (ranks[*event], *event));
+            prop_assert_eq!(play(&(0..8).collect::<Vec<_>>()).map(usize::from), expect);
+            prop_assert_eq!(play(&order).map(usize::from), expect);
         }
     }
 }

@@ -1,16 +1,12 @@
-//! What a set of valid events means: members, roles, profiles, topic (RESOLVE of the protocol).
-//!
-//! Today every valid event is effective: founders' roles are fixed, joining is open, and nobody
-//! can be removed. Revocation (R1 to R6, rank by rank) belongs in this module: it decides which
-//! events are effective before they reach [`State::apply`].
+//! What a set of valid events means: members, roles, profiles, topic (RESOLVE of the protocol). Which
+//! of them are effective is decided in `authority`; here is what they add up to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::Event;
 use super::register::Register;
-use super::valid::Step;
-use super::{Effect, Event};
 use crate::base::codec;
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
@@ -30,24 +26,11 @@ pub struct State {
 
 /// One person who is or was a member.
 #[derive(Clone, Debug, Default)]
-pub struct MemberState {
-    /// The lanes they act on; none once they left.
-    lanes: BTreeMap<EventId, Role>,
-    /// The best role they ever had: what a person who left is shown with. Not the one they had last,
-    /// which would depend on the order in which two lanes were seen to end.
-    best_role: Option<Role>,
+struct MemberState {
+    is_present: bool,
+    /// `None` means an ordinary member.
+    role: Option<Role>,
     profile: Register<Profile>,
-}
-
-impl MemberState {
-    fn role(&self) -> Role {
-        self.lanes.values().min().copied().or(self.best_role).unwrap_or(Role::Member)
-    }
-
-    /// Whether they are in the channel.
-    pub fn is_present(&self) -> bool {
-        !self.lanes.is_empty()
-    }
 }
 
 impl State {
@@ -70,7 +53,7 @@ impl State {
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
         self.members
             .iter()
-            .filter(|(_, state)| state.is_present())
+            .filter(|(_, state)| state.is_present)
             .map(|(identity, state)| view(*identity, state))
     }
 
@@ -86,54 +69,61 @@ impl State {
 
     /// Whether the person is in the channel.
     pub fn is_member(&self, identity: &Identity) -> bool {
-        self.members.get(identity).is_some_and(MemberState::is_present)
+        self.members.get(identity).is_some_and(|member| member.is_present)
     }
 
-    /// The events whose values an act of `author` would compete with.
-    pub(super) fn events_that_decide(&self, author: &Identity, act: &Act) -> BTreeSet<EventId> {
+    /// The values of its kind in the past of an act to come.
+    pub(super) fn seen(
+        &self,
+        author: &Identity,
+        act: &Act,
+        in_past: impl Fn(&BTreeSet<EventId>) -> BTreeSet<EventId>,
+    ) -> BTreeSet<EventId> {
         match act {
-            Act::UpdateChannel { .. } => self.topic.events().collect(),
+            Act::UpdateChannel { .. } => self.topic.seen(in_past),
             Act::JoinChannel(_) | Act::UpdateProfile { .. } => {
-                self.members.get(author).map(|state| state.profile.events().collect()).unwrap_or_default()
+                self.members.get(author).map(|state| state.profile.seen(in_past)).unwrap_or_default()
             }
             _ => BTreeSet::new(),
         }
     }
 
-    /// Takes a valid event in. `overruled`: those of `events_that_decide` in the event's past.
-    pub(super) fn apply(&mut self, event: &Event, step: &Step, overruled: &BTreeSet<EventId>) -> Effect {
-        let (id, rank) = (event.id(), step.role.rank());
-        let member = self.members.entry(step.identity).or_default();
-        let was_present = member.is_present();
-        let mut effect = Effect { visible: true, profile_before: None };
+    /// Takes in what a valid event says. `sees` is what [`State::seen`] found for it.
+    pub(super) fn apply(&mut self, event: &Event, author: Identity, rank: u32, sees: BTreeSet<EventId>) {
+        let id = event.id();
+        let member = self.members.entry(author).or_default();
         match &event.header.act {
             Act::CreateChannel { name, topic, founder } => {
                 self.name = Some(name.clone());
                 self.created_at = event.header.timestamp;
                 if !topic.is_empty() {
-                    self.topic.set(rank, id, topic.clone(), overruled);
+                    self.topic.insert(rank, id, topic.clone(), BTreeSet::new());
                 }
-                member.lanes.insert(step.lane, step.role);
-                member.profile.set(rank, id, founder.profile.clone(), overruled);
+                member.profile.insert(rank, id, founder.profile.clone(), sees);
             }
-            Act::JoinChannel(joining) => {
-                member.lanes.insert(step.lane, step.role);
-                member.profile.set(rank, id, joining.profile.clone(), overruled);
-                effect.visible = !was_present;
-            }
-            Act::LeaveChannel { .. } => {
-                member.best_role = member.best_role.into_iter().chain([step.role]).min();
-                member.lanes.remove(&step.lane);
-                effect.visible = !member.is_present();
-            }
-            Act::SendMessage | Act::GrantRole { .. } | Act::RevokeRole { .. } => {}
-            Act::UpdateChannel { topic } => self.topic.set(rank, id, topic.clone(), overruled),
-            Act::UpdateProfile { profile } => {
-                effect.profile_before = member.profile.get().cloned();
-                member.profile.set(rank, id, profile.clone(), overruled);
-            }
+            Act::JoinChannel(joining) => member.profile.insert(rank, id, joining.profile.clone(), sees),
+            Act::UpdateProfile { profile } => member.profile.insert(rank, id, profile.clone(), sees),
+            Act::UpdateChannel { topic } => self.topic.insert(rank, id, topic.clone(), sees),
+            Act::LeaveChannel { .. } | Act::SendMessage | Act::GrantRole { .. } | Act::RevokeRole { .. } => {}
         }
-        effect
+    }
+
+    /// Finds the topic that counts.
+    pub(super) fn settle_topic(&mut self, is_effective: impl Fn(&EventId) -> bool) {
+        self.topic.settle(is_effective);
+    }
+
+    /// Finds what counts of a person.
+    pub(super) fn settle_person(
+        &mut self,
+        person: Identity,
+        (is_present, role): (bool, Role),
+        is_effective: impl Fn(&EventId) -> bool,
+    ) {
+        // Whom nobody ever saw in the channel is no person of it, whatever was granted to them.
+        let Some(member) = self.members.get_mut(&person) else { return };
+        (member.is_present, member.role) = (is_present, Some(role));
+        member.profile.settle(is_effective);
     }
 
     /// One digest over the events and all that follows from them.
@@ -151,5 +141,9 @@ impl State {
 }
 
 fn view(identity: Identity, state: &MemberState) -> Member {
-    Member { identity, role: state.role(), profile: state.profile.get().cloned().unwrap_or_default() }
+    Member {
+        identity,
+        role: state.role.unwrap_or(Role::Member),
+        profile: state.profile.get().cloned().unwrap_or_default(),
+    }
 }

@@ -1,0 +1,338 @@
+//! What members without honour try, each as a test: what they do is either refused by every replica or
+//! void on every replica, in whatever order it comes.
+
+use super::sample::{Author, founded};
+use super::*;
+use crate::base::Kind;
+use crate::base::codec;
+use crate::chat::message::Content;
+
+/// A channel with a founder, two admins, a moderator and a member, each with a lane of their own role,
+/// and every event so far in an order in which nothing waits.
+struct Scene {
+    replica: Replica,
+    log: Vec<Event>,
+    now: u64,
+    founder: Author,
+    admins: [Author; 2],
+    moderator: Author,
+    member: Author,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let [founder, moderator, member] = ["founder", "moderator", "member"].map(Author::new);
+        let admins = ["anna", "berta"].map(Author::new);
+        let (replica, founding) = founded(&founder);
+        let mut scene = Self { replica, log: vec![founding], now: 2_000, founder, admins, moderator, member };
+        let member = scene.member.clone();
+        scene.act(&member, member.join());
+        for (author, role) in [
+            (scene.admins[0].clone(), Role::Admin),
+            (scene.admins[1].clone(), Role::Admin),
+            (scene.moderator.clone(), Role::Moderator),
+        ] {
+            let founder = scene.founder.clone();
+            let grant = scene.act(&founder, grant(&author, role));
+            scene.act(&author, join_under(&author, &grant));
+        }
+        scene
+    }
+
+    fn act(&mut self, author: &Author, act: Act) -> Event {
+        self.now += 10;
+        let event = author.act(&mut self.replica, self.now, act);
+        self.log.push(event.clone());
+        event
+    }
+
+    fn say(&mut self, author: &Author, text: &str) -> Event {
+        self.now += 10;
+        let event = author.say(&mut self.replica, self.now, text).event;
+        self.log.push(event.clone());
+        event
+    }
+
+    /// Something drafted now, to be handed in later.
+    fn draft(&self, author: &Author, act: Act) -> Event {
+        author.sign(author.draft(&self.replica, self.now + 1, act))
+    }
+
+    fn draft_words(&self, author: &Author, text: &str) -> Event {
+        let mut header = author.draft(&self.replica, self.now + 1, Act::SendMessage);
+        header.payload = Some(PayloadRef::of(&codec::encode(&Content::text(text))));
+        author.sign(header)
+    }
+
+    fn late(&mut self, event: &Event) {
+        let admission = self.replica.admit(event, self.log.len() as u64 + 1);
+        assert!(matches!(admission, Admission::Accepted(_)), "{admission:?}");
+        self.log.push(event.clone());
+    }
+
+    fn refused(&mut self, event: &Event) -> Invalid {
+        match self.replica.admit(event, 99) {
+            Admission::Refused(invalid) => invalid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether each is effective, the same on replicas that took everything in in other orders.
+    fn effective(&self, events: &[&Event]) -> Vec<bool> {
+        for stride in [1, 3, 7, 11] {
+            let (mut other, _) = Replica::found(&self.log[0], 1).unwrap();
+            while other.len() < self.replica.len() {
+                for at in 0..self.log.len() {
+                    let at = (at * stride + stride) % self.log.len();
+                    other.admit(&self.log[self.log.len() - 1 - at], other.len() as u64 + 1);
+                }
+                for event in &self.log {
+                    if stride == 11 {
+                        other.admit(event, other.len() as u64 + 1);
+                    }
+                }
+            }
+            assert_eq!(other.root(), self.replica.root());
+            for event in &self.log {
+                assert_eq!(other.is_effective(&event.id()), self.replica.is_effective(&event.id()));
+            }
+        }
+        events.iter().map(|event| self.replica.is_effective(&event.id())).collect()
+    }
+
+    fn is_member(&self, author: &Author) -> bool {
+        self.replica.state().is_member(&author.identity.public())
+    }
+
+    fn role(&self, author: &Author) -> Role {
+        self.replica.state().person(&author.identity.public()).unwrap().role
+    }
+}
+
+fn grant(to: &Author, role: Role) -> Act {
+    Act::GrantRole { subject: to.identity.public(), role }
+}
+
+fn join_under(author: &Author, grant: &Event) -> Act {
+    Act::JoinChannel(crate::chat::act::Joining { grant: Some(grant.id()), ..author.joining() })
+}
+
+fn revoke(of: &Author, then: Standing) -> Act {
+    Act::RevokeRole { subject: of.identity.public(), then, reason: String::new() }
+}
+
+#[test]
+fn backdating_after_removal() {
+    let mut scene = Scene::new();
+    let (moderator, member) = (scene.moderator.clone(), scene.member.clone());
+    let before = scene.say(&member, "while I may");
+    let backdated = scene.draft_words(&member, "I said this before, see the time");
+    let laptop = member.on("laptop");
+    let secret_lane = scene.draft(&laptop, laptop.join());
+    scene.act(&moderator, revoke(&member, Standing::Out));
+    scene.late(&backdated);
+    scene.late(&secret_lane);
+    assert_eq!(scene.effective(&[&before, &backdated, &secret_lane]), [true, false, false]);
+    assert!(!scene.is_member(&member));
+    // Kicked is not banned: who knows that they were kicked may come again.
+    scene.act(&member, member.join());
+    let words = scene.say(&member, "hello again");
+    assert_eq!(scene.effective(&[&words]), [true]);
+    assert!(scene.is_member(&member));
+}
+
+#[test]
+fn a_ban_outlasts_joining_again_until_it_is_lifted() {
+    let mut scene = Scene::new();
+    let (moderator, member) = (scene.moderator.clone(), scene.member.clone());
+    scene.act(&moderator, revoke(&member, Standing::Banned));
+    assert!(!scene.replica.may_join(&member.identity.public()));
+    let join = scene.act(&member, member.join());
+    scene.act(&moderator, revoke(&member, Standing::Out));
+    assert!(!scene.replica.may_join(&member.identity.public()), "a kick lifts no ban");
+    assert_eq!(scene.effective(&[&join]), [false]);
+    scene.act(&moderator, revoke(&member, Standing::Free));
+    assert!(scene.replica.may_join(&member.identity.public()));
+    let join = scene.act(&member, member.join());
+    assert_eq!(scene.effective(&[&join]), [true]);
+}
+
+#[test]
+fn concurrent_remove_and_send() {
+    let mut scene = Scene::new();
+    let (moderator, member) = (scene.moderator.clone(), scene.member.clone());
+    let unseen = scene.draft_words(&member, "at the same moment");
+    let removal = scene.act(&moderator, revoke(&member, Standing::Out));
+    scene.late(&unseen);
+    assert_eq!(scene.effective(&[&unseen, &removal]), [false, true]);
+}
+
+#[test]
+fn dueling_admins() {
+    let mut scene = Scene::new();
+    let [anna, berta] = scene.admins.clone();
+    let one = scene.draft(&anna, revoke(&berta, Standing::Banned));
+    let other = scene.draft(&berta, revoke(&anna, Standing::Banned));
+    scene.late(&one);
+    scene.late(&other);
+    assert_eq!(scene.effective(&[&one, &other]), [true, true], "valid, and acting on nobody");
+    assert!(scene.is_member(&anna) && scene.is_member(&berta), "equals do not outrank each other");
+    let founder = scene.founder.clone();
+    scene.act(&founder, revoke(&anna, Standing::Demoted(Role::Member)));
+    assert_eq!((scene.role(&anna), scene.role(&berta)), (Role::Member, Role::Admin));
+    assert!(scene.is_member(&anna), "demoted, not removed");
+}
+
+#[test]
+fn what_a_revoked_admin_did_later_unravels_with_them() {
+    let mut scene = Scene::new();
+    let ([anna, _], founder) = (scene.admins.clone(), scene.founder.clone());
+    let friend = Author::new("friend");
+    let founding = scene.draft(&anna, grant(&friend, Role::Admin));
+    let removal = scene.act(&founder, revoke(&anna, Standing::Out));
+    scene.late(&founding);
+    let joined = scene.act(&friend, join_under(&friend, &founding));
+    let ban = revoke(&scene.moderator.clone(), Standing::Banned);
+    let ban = scene.act(&friend, ban);
+    let topic = scene.act(&friend, Act::UpdateChannel { topic: "ours now".into() });
+    assert_eq!(
+        scene.effective(&[&removal, &founding, &joined, &ban, &topic]),
+        [true, false, false, false, false]
+    );
+    let moderator = scene.moderator.clone();
+    assert!(scene.is_member(&moderator) && !scene.is_member(&friend) && !scene.is_member(&anna));
+    assert_eq!(scene.replica.state().topic(), "");
+}
+
+#[test]
+fn a_removed_moderator_does_not_return_under_the_old_grant() {
+    let mut scene = Scene::new();
+    let (founder, moderator) = (scene.founder.clone(), scene.moderator.clone());
+    let old =
+        scene.log.iter().rfind(|event| matches!(event.header.act, Act::GrantRole { .. })).unwrap().clone();
+    scene.act(&founder, revoke(&moderator, Standing::Out));
+    let back = scene.act(&moderator, join_under(&moderator, &old));
+    assert_eq!(scene.effective(&[&back]), [false]);
+    let anew = scene.act(&founder, grant(&moderator, Role::Moderator));
+    let back = scene.act(&moderator, join_under(&moderator, &anew));
+    assert_eq!(scene.effective(&[&back]), [true]);
+    assert_eq!(scene.role(&moderator), Role::Moderator);
+}
+
+#[test]
+fn self_grant_and_over_rank_grant() {
+    let mut scene = Scene::new();
+    let (founder, moderator, member) = (scene.founder.clone(), scene.moderator.clone(), scene.member.clone());
+    for (author, act) in [
+        (&member, grant(&member, Role::Moderator)),
+        (&member, revoke(&moderator, Standing::Out)),
+        (&moderator, grant(&moderator, Role::Admin)),
+        (&moderator, grant(&member, Role::Moderator)),
+        (&moderator, revoke(&member, Standing::Demoted(Role::Moderator))),
+        (&founder, grant(&member, Role::Founder)),
+        (&founder, revoke(&member, Standing::Demoted(Role::Founder))),
+    ] {
+        let event = scene.draft(author, act);
+        assert_eq!(scene.refused(&event).kind(), Kind::Denied);
+    }
+    // Nor does anybody open a lane under a grant to somebody else, or one that gives nothing.
+    let others = scene.log.iter().rfind(|event| matches!(event.header.act, Act::GrantRole { .. })).unwrap();
+    let stolen = scene.draft(&member.on("x"), join_under(&member.on("x"), &others.clone()));
+    assert_eq!(scene.refused(&stolen).kind(), Kind::Invalid);
+    let kick = scene.act(&moderator, revoke(&member, Standing::Out));
+    let nothing = scene.draft(&member, join_under(&member, &kick));
+    assert_eq!(scene.refused(&nothing).kind(), Kind::Invalid);
+}
+
+#[test]
+fn a_moderator_does_not_remove_who_outranks_them() {
+    let mut scene = Scene::new();
+    let ([anna, _], founder, moderator) =
+        (scene.admins.clone(), scene.founder.clone(), scene.moderator.clone());
+    for subject in [&anna, &founder, &moderator] {
+        scene.act(&moderator, revoke(subject, Standing::Banned));
+        assert!(scene.is_member(subject));
+    }
+    assert_eq!(scene.effective(&[]), Vec::<bool>::new());
+}
+
+#[test]
+fn equivocation_and_framing() {
+    let mut scene = Scene::new();
+    let (moderator, member) = (scene.moderator.clone(), scene.member.clone());
+    // Signing two things for one place voids both, and what the forker did to others with them.
+    let kick = scene.draft(&moderator, revoke(&member, Standing::Banned));
+    let grant = scene.draft(&moderator, grant(&Author::new("friend"), Role::Member));
+    scene.late(&kick);
+    assert!(!scene.is_member(&member));
+    scene.late(&grant);
+    assert_eq!(scene.effective(&[&kick, &grant]), [false, false]);
+    assert!(scene.is_member(&member), "the ban fell with the fork");
+    assert_eq!(scene.replica.equivocations().len(), 1);
+    // Nobody else can make it look as if somebody had forked: it takes the lane's own key.
+    let real = scene.say(&member, "mine");
+    let mut forged = real.header.clone();
+    forged.timestamp = Timestamp(forged.timestamp.0 + 1);
+    let forged = moderator.sign(forged);
+    assert!(Event::decode(&forged.encode()).unwrap().verify().is_err());
+    assert_eq!(scene.replica.equivocations().len(), 1);
+}
+
+#[test]
+fn replay_in_another_channel() {
+    let mut scene = Scene::new();
+    let words = scene.say(&scene.member.clone(), "here");
+    let (mut elsewhere, _) = Replica::found(&Author::new("other").founding("#other"), 1).unwrap();
+    assert!(matches!(elsewhere.admit(&words, 2), Admission::Waiting(_)), "its past is not here");
+    let mut moved = words.header.clone();
+    moved.channel = Some(elsewhere.id());
+    let moved = codec::encode(&(moved, words.signature));
+    assert!(Event::decode(&moved).unwrap().verify().is_err(), "the signature names the channel");
+}
+
+#[test]
+fn clock_games_gain_nothing() {
+    let mut scene = Scene::new();
+    let (moderator, member) = (scene.moderator.clone(), scene.member.clone());
+    let topic = scene.act(&moderator, Act::UpdateChannel { topic: "earlier".into() });
+    let mut header = scene.draft(&moderator, Act::UpdateChannel { topic: "from the past".into() }).header;
+    header.timestamp = Timestamp(topic.header.timestamp.0 - 1);
+    let backwards = moderator.sign(header);
+    assert_eq!(scene.refused(&backwards).reason(), "invalid_event");
+    // A time far ahead wins nothing against a removal.
+    let mut header = scene.draft_words(&member, "from the future").header;
+    header.timestamp = Timestamp(u64::MAX / 2);
+    let ahead = member.sign(header);
+    scene.act(&moderator, revoke(&member, Standing::Out));
+    scene.late(&ahead);
+    assert_eq!(scene.effective(&[&ahead]), [false]);
+}
+
+#[test]
+fn id_grinding_beats_equals_only() {
+    let mut scene = Scene::new();
+    let ([anna, _], moderator) = (scene.admins.clone(), scene.moderator.clone());
+    let by_admin = scene.draft(&anna, Act::UpdateChannel { topic: "admin's".into() });
+    let ground = (0..)
+        .map(|nonce| scene.draft(&moderator, Act::UpdateChannel { topic: format!("ground {nonce}") }))
+        .find(|event| event.id() < by_admin.id());
+    let ground = ground.unwrap();
+    scene.late(&ground);
+    scene.late(&by_admin);
+    assert_eq!(scene.replica.state().topic(), "admin's", "rank comes before the id");
+    assert_eq!(scene.effective(&[&ground, &by_admin]), [true, true]);
+}
+
+#[test]
+fn a_censoring_cut_reaches_no_further_than_what_its_author_hid() {
+    let mut scene = Scene::new();
+    let (moderator, member) = (scene.moderator.clone(), scene.member.clone());
+    // The moderator drafts a removal, feigning not to have seen what the member says next.
+    let removal = scene.draft(&moderator, revoke(&member, Standing::Out));
+    let words = scene.say(&member, "inconvenient");
+    scene.late(&removal);
+    assert_eq!(scene.effective(&[&words]), [false], "possible, and written down in docs/convergence.md");
+    let founder = scene.founder.clone();
+    let proof = scene.act(&founder, revoke(&moderator, Standing::Out));
+    assert_eq!(scene.effective(&[&proof, &removal, &words]), [true, true, false]);
+}
