@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
+use super::past::Past;
 use crate::base::{EventId, limits};
 use crate::chat::intent::{Intent, Submission};
 use crate::chat::message::Link;
@@ -384,17 +385,25 @@ impl Driver {
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<Vec<News>, StoreError> {
-        let window = match query.range {
+        let window = match &query.range {
             Range::Latest => Window::Latest,
-            Range::After(position) => Window::After(position),
-            Range::Before(event) => match self.store.position_of(&event)? {
+            Range::After(position) => Window::After(*position),
+            Range::Before(event) => match self.store.position_of(event)? {
                 Some(position) => Window::Before(position),
                 None => return Ok(Vec::new()),
             },
+            Range::Span(span) => return self.past().span(&query.channel, span, query.limit),
+            Range::Around { at, messages } => {
+                return self.past().around(&query.channel, at, (*messages, query.limit));
+            }
         };
         let limit = query.limit.min(limits::HISTORY_MESSAGES);
         let stored = self.store.history(&query.channel, window, limit)?;
         Ok(stored.iter().filter_map(|stored| self.node.news_of(stored)).collect())
+    }
+
+    fn past(&self) -> Past<'_> {
+        Past { node: &self.node, store: &self.store }
     }
 
     fn status(&self) -> NodeStatus {

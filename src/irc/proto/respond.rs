@@ -17,6 +17,11 @@ pub enum Wanted {
     Say,
     Topic,
     Nick,
+    Kick,
+    Grant,
+    Ban,
+    /// Of somebody who is gone: nobody is told.
+    Quit,
 }
 
 /// The numeric and the text for a refusal: by its variant where IRC has a number for it, else by

@@ -1,0 +1,250 @@
+//! PRIVMSG, NOTICE and TAGMSG: where a message goes, and whether it may.
+
+use super::{Hub, Room};
+use crate::base::{ChannelId, EventId};
+use crate::chat::access::Role;
+use crate::chat::intent::{ChannelRef, Intent};
+use crate::irc::proto::caps::Cap;
+use crate::irc::proto::isupport::TARGETS;
+use crate::irc::proto::line::Line;
+use crate::irc::proto::render::{self, Live};
+use crate::irc::proto::respond::Wanted;
+use crate::irc::proto::session::ClientId;
+use crate::irc::proto::stamp;
+
+impl Hub {
+    pub(super) fn say(&mut self, client: ClientId, line: &Line) {
+        if self.takes_into_batch(client, line) {
+            return;
+        }
+        let notice = line.command == "NOTICE";
+        let Some(targets) = line.params.first().filter(|targets| !targets.is_empty()) else {
+            return self.reply(client, 411, &[], &format!("No recipient given ({})", line.command));
+        };
+        let Some(text) = line.params.get(1).filter(|text| !text.is_empty()) else {
+            return self.reply(client, 412, &[], "No text to send");
+        };
+        self.spoke(client);
+        let tags = client_tags(line);
+        for (index, target) in targets.split(',').filter(|target| !target.is_empty()).enumerate() {
+            if index == TARGETS {
+                return self.reply(client, 407, &[target], "Too many targets in one line");
+            }
+            let live = Live { notice, tags: tags.clone(), lines: vec![(text.clone(), false)] };
+            self.deliver(client, target, live);
+        }
+    }
+
+    pub(super) fn spoke(&mut self, client: ClientId) {
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.spoke_at = self.now;
+        }
+    }
+
+    /// Sends a message to whatever a target names.
+    pub(super) fn deliver(&mut self, client: ClientId, target: &str, live: Live) {
+        match parse_target(target) {
+            Target::Channel(name) => self.say_in(client, name, live),
+            Target::Ranked(role, name) => self.say_to_ranked(client, (target, role, name), &live),
+            Target::Person(nick) => self.say_to(client, nick, live),
+        }
+    }
+
+    fn say_in(&mut self, client: ClientId, target: &str, live: Live) {
+        let Some((id, room)) = self.room(target) else {
+            return self.reply(client, 403, &[target], "No such channel");
+        };
+        if let Some((code, why)) = self.may_not_speak(client, room, &live) {
+            return self.reply(client, code, &[target], why);
+        }
+        let text = live.text();
+        let Some(mut content) = render::content(live.notice, &text) else {
+            // A CTCP request asks clients about themselves: it is passed on, and is no part of the log.
+            return self.relay_live(client, id, &live);
+        };
+        if content.body.trim().is_empty() {
+            if text.trim().is_empty() {
+                return self.reply(client, 412, &[], "No text to send");
+            }
+            return self.relay_live(client, id, &live);
+        }
+        let reply = live.tag("+draft/reply").or_else(|| live.tag("+reply"));
+        content.reply_to = reply.and_then(|event| event.parse::<EventId>().ok());
+        let channel = ChannelRef::Id(id);
+        self.submit_live(client, Wanted::Say, target, Intent::SendMessage { channel, content }, Some(live));
+    }
+
+    /// Why somebody may not speak in a channel, as far as this listener decides it.
+    fn may_not_speak(&self, client: ClientId, room: &Room, live: &Live) -> Option<(u16, &'static str)> {
+        let Some(member) = self.identity(client).and_then(|identity| room.members.get(&identity)) else {
+            return Some((404, "You're not on that channel"));
+        };
+        let text = live.text();
+        let is_ctcp = text.starts_with('\x01') && !text.starts_with("\x01ACTION");
+        if room.modes.has('C') && is_ctcp {
+            return Some((404, "This channel takes no CTCP (+C)"));
+        }
+        if member.role <= Role::Moderator || room.modes.voices.contains(&member.identity) {
+            return None;
+        }
+        if room.modes.has('m') {
+            return Some((404, "Only voiced members speak here (+m)"));
+        }
+        let face = self.face(client);
+        if room.modes.has('M') && face.account.is_none() {
+            return Some((404, "Only those with an account speak here (+M)"));
+        }
+        if room.modes.silences(&face) {
+            return Some((404, "You are banned or muted here (+b)"));
+        }
+        None
+    }
+
+    /// Passes something on to those who are there now, on this listener.
+    fn relay_live(&mut self, client: ClientId, channel: ChannelId, live: &Live) {
+        let Some(room) = self.rooms.get(&channel) else { return };
+        let (to, name) = (room.attached.clone(), room.name.clone());
+        self.pass_on(client, to.into_iter().collect(), &name, live);
+    }
+
+    /// To the members of a channel from some role on: `@#channel`.
+    fn say_to_ranked(&mut self, client: ClientId, (shown, role, name): (&str, Option<Role>, &str), live: &Live) {
+        let Some((_, room)) = self.room(name) else {
+            return self.reply(client, 403, &[name], "No such channel");
+        };
+        if let Some((code, why)) = self.may_not_speak(client, room, live) {
+            return self.reply(client, code, &[name], why);
+        }
+        let counts = |id: &ClientId| {
+            let member = self.identity(*id).and_then(|identity| room.members.get(&identity));
+            member.is_some_and(|member| match role {
+                Some(role) => member.role <= role,
+                None => member.role <= Role::Moderator || room.modes.voices.contains(&member.identity),
+            })
+        };
+        let mut to: Vec<ClientId> = room.attached.iter().copied().filter(counts).collect();
+        if self.has(client, Cap::EchoMessage) && !to.contains(&client) {
+            to.push(client);
+        }
+        self.pass_on(client, to, shown, live);
+    }
+
+    /// A message without a place in the log, to these clients; to the sender only as an echo.
+    fn pass_on(&mut self, client: ClientId, to: Vec<ClientId>, target: &str, live: &Live) {
+        let Some(user) = self.user_of(client) else { return };
+        let (prefix, account, bot) = (user.prefix(), user.account.clone(), user.modes.contains(&'B'));
+        let id = self.message_id();
+        let said = render::Said { id: &id, at: self.now, prefix: &prefix, account: account.as_deref(), bot, target };
+        for to in to {
+            if to == client && !self.has(client, Cap::EchoMessage) {
+                continue;
+            }
+            let Some(session) = self.sessions.get(&to) else { continue };
+            for line in render::live(&said, live, session.caps) {
+                self.emit(to, line);
+            }
+        }
+    }
+
+    /// An id for a message that is no event.
+    pub(super) fn message_id(&mut self) -> String {
+        let random = self.random();
+        crate::base::id::base32(&random[..15])
+    }
+
+    pub(super) fn tagmsg(&mut self, client: ClientId, line: &Line) {
+        let Some(targets) = line.params.first().filter(|targets| !targets.is_empty()) else {
+            return self.reply(client, 461, &["TAGMSG"], "Not enough parameters");
+        };
+        let tags = client_tags(line);
+        if tags.is_empty() {
+            return;
+        }
+        for target in targets.split(',').filter(|target| !target.is_empty()).take(TARGETS) {
+            let to: Vec<ClientId> = match parse_target(target) {
+                Target::Channel(name) | Target::Ranked(_, name) => {
+                    let Some((_, room)) = self.room(name) else {
+                        self.reply(client, 403, &[name], "No such channel");
+                        continue;
+                    };
+                    if let Some((code, why)) = self.may_not_speak(client, room, &Live::default()) {
+                        self.reply(client, code, &[name], why);
+                        continue;
+                    }
+                    room.attached.iter().copied().collect()
+                }
+                Target::Person(nick) => match self.clients_named(nick) {
+                    Some(mut to) => {
+                        to.extend(self.has(client, Cap::EchoMessage).then_some(client).filter(|id| !to.contains(id)));
+                        to
+                    }
+                    None => {
+                        self.reply(client, 401, &[nick], "No such nick");
+                        continue;
+                    }
+                },
+            };
+            self.pass_tags(client, to, target, &tags);
+        }
+    }
+
+    fn pass_tags(&mut self, client: ClientId, to: Vec<ClientId>, target: &str, tags: &[(String, String)]) {
+        let Some(user) = self.user_of(client) else { return };
+        let (prefix, bot) = (user.prefix(), user.modes.contains(&'B'));
+        let account = user.account.clone();
+        let id = self.message_id();
+        for to in to {
+            let (tagged, own) = (self.has(to, Cap::MessageTags), to == client);
+            if !tagged || (own && !self.has(client, Cap::EchoMessage)) {
+                continue;
+            }
+            let mut line = Line::from(prefix.as_str(), "TAGMSG").param(target);
+            if self.has(to, Cap::ServerTime) {
+                line = line.tag("time", stamp::server_time(self.now));
+            }
+            line = line.tag("msgid", id.as_str());
+            if let Some(account) = account.as_deref().filter(|_| self.has(to, Cap::AccountTag)) {
+                line = line.tag("account", account);
+            }
+            if bot {
+                line = line.tag("bot", "");
+            }
+            line.tags.extend(tags.iter().cloned());
+            self.emit(to, line);
+        }
+    }
+
+    /// The clients of the user who has a nick.
+    pub(super) fn clients_named(&self, nick: &str) -> Option<Vec<ClientId>> {
+        let user = self.users.values().find(|user| super::same_nick(&user.nick, nick))?;
+        Some(user.sessions.iter().copied().collect())
+    }
+}
+
+/// What the first parameter of a message names.
+enum Target<'a> {
+    Channel(&'a str),
+    /// Members from a role on; `None` is from a voice on.
+    Ranked(Option<Role>, &'a str),
+    Person(&'a str),
+}
+
+fn parse_target(target: &str) -> Target<'_> {
+    if target.starts_with('#') {
+        return Target::Channel(target);
+    }
+    let (sign, rest) = target.split_at(target.chars().next().map_or(0, char::len_utf8));
+    let role = match sign {
+        "~" => Some(Role::Founder),
+        "&" => Some(Role::Admin),
+        "@" => Some(Role::Moderator),
+        "+" => None,
+        _ => return Target::Person(target),
+    };
+    if rest.starts_with('#') { Target::Ranked(role, rest) } else { Target::Person(target) }
+}
+
+/// The tags of a line that are passed on to other clients.
+pub(super) fn client_tags(line: &Line) -> Vec<(String, String)> {
+    line.tags.iter().filter(|(key, _)| key.starts_with('+')).cloned().collect()
+}
