@@ -152,6 +152,8 @@ pub struct IrcConfig {
     pub server_name: String,
     /// The network's name, as clients show it.
     pub network: String,
+    /// What this server is, in a few words.
+    pub description: String,
     pub listen: Vec<ListenConfig>,
     /// Limits on what one client may send; `null` turns them off.
     pub flood: Option<FloodConfig>,
@@ -179,6 +181,7 @@ impl Default for IrcConfig {
         Self {
             server_name: "multichat.local".into(),
             network: "Multichat".into(),
+            description: "a node of Multichat".into(),
             listen: vec![ListenConfig::plain("127.0.0.1:6667")],
             flood: Some(FloodConfig::default()),
             limits: ConnectionLimits::default(),

@@ -72,6 +72,7 @@ matrix:
 irc:
   server_name: multichat.local
   network: Multichat             # the name that clients show
+  description: a node of Multichat
   listen:
     - {{address: \"127.0.0.1:6667\"}}
     # - {{address: \"0.0.0.0:6697\", tls: {{cert: cert.pem, key: key.pem}}}}

@@ -150,6 +150,7 @@ fn settings(config: &IrcConfig) -> Result<Settings, Fault> {
     Ok(Settings {
         server: config.server_name.clone(),
         network: config.network.clone(),
+        description: config.description.clone(),
         password: config.password.clone(),
         started: now(),
         // Half the range, so that counting up never wraps; never 0, which is nobody's tag.

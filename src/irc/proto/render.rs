@@ -139,6 +139,16 @@ pub fn live(said: &Said<'_>, live: &Live, caps: CapSet) -> Vec<Line> {
     lines
 }
 
+/// Client-only tags as a TAGMSG; nothing for who cannot take tags.
+pub fn tagmsg(said: &Said<'_>, tags: &[(String, String)], caps: CapSet) -> Option<Line> {
+    if !caps.has(Cap::MessageTags) {
+        return None;
+    }
+    let mut line = said.tags(Line::from(said.prefix, "TAGMSG").param(said.target), caps);
+    line.tags.extend(tags.iter().cloned());
+    Some(line)
+}
+
 /// Lines as one draft/multiline batch. Its reference is the message's: every client gets the same bytes.
 fn batch(
     said: &Said<'_>,

@@ -90,6 +90,8 @@ pub enum Stage {
 #[derive(Debug, Default)]
 pub struct Greeting {
     pub nick: Option<String>,
+    /// The nick that it wanted and may not have.
+    pub refused_nick: Option<String>,
     pub ident: String,
     pub realname: Option<String>,
     pub password: Option<String>,

@@ -74,12 +74,19 @@ impl Directs {
         self.pairs.get(&pair(a, b)).into_iter().flatten()
     }
 
+    /// What is kept of a channel: tags alone.
+    pub fn of_channel(&self, channel: &str) -> impl Iterator<Item = &Direct> {
+        let of = self.pairs.iter().filter(move |((a, b), _)| a == channel || b == channel);
+        of.flat_map(|(_, of)| of)
+    }
+
     /// With whom a person spoke, and when last.
     pub fn partners(&self, person: &str) -> Vec<(&str, &Direct)> {
         let mut partners = Vec::new();
         for ((a, b), of) in &self.pairs {
             let other = if a == person { b } else { a };
-            if (a == person || b == person) && let Some(last) = of.back() {
+            let spoken = of.iter().rev().find(|direct| !direct.live.lines.is_empty());
+            if (a == person || b == person) && let Some(last) = spoken {
                 partners.push((other.as_str(), last));
             }
         }
@@ -105,6 +112,11 @@ impl Direct {
     /// As lines, as the person sees it.
     pub fn lines(&self, caps: CapSet, mark: &str) -> Vec<Line> {
         let account = self.account.as_deref();
+        if self.live.lines.is_empty() {
+            let said = render::Said { id: &self.id, at: self.at, prefix: &self.prefix, account, bot: self.bot, target: &self.nick };
+            let playback = caps.has(Cap::EventPlayback);
+            return render::tagmsg(&said, &self.live.tags, caps).filter(|_| playback).into_iter().collect();
+        }
         let said = render::Said { id: &self.id, at: self.at, prefix: &self.prefix, account, bot: self.bot, target: &self.nick };
         if mark.is_empty() {
             return render::live(&said, &self.live, caps);
@@ -139,13 +151,14 @@ impl Hub {
             let (code, text) = why;
             return self.reply(client, code, &[target], text);
         }
+        if self.is_too_long(client, target, &live) {
+            return self.reply(client, 417, &[], "Input line was too long: with your prefix it fits no line");
+        }
         let nick = self.users.get(&to).map_or(target.to_owned(), |user| user.nick.clone());
-        let Some(user) = self.users.get(&from) else { return };
-        let (prefix, account, bot) = (user.prefix(), user.account.clone(), user.modes.contains(&'B'));
-        let missed = !self.users.contains_key(&to);
         let id = self.message_id();
-        let (at, number) = (self.now, self.directs.next_number());
-        let direct = Direct { id, at, number, from: from.clone(), to: to.clone(), prefix, nick, account, bot, live, missed };
+        let Some(direct) = self.direct_from(client, (&from, &to, &nick), id) else { return };
+        let missed = !self.users.contains_key(&to);
+        let direct = Direct { live, missed, ..direct };
         if self.silenced(&to, &direct.prefix) {
             return self.echo_direct(client, &direct);
         }
@@ -160,6 +173,25 @@ impl Hub {
         let (key, value) = (direct.key(), codec::encode(&direct));
         let job = self.begin(client, Wait::Direct(Box::new(direct)));
         self.effects.push(Effect::Keep { job, key, value });
+    }
+
+    /// A direct message of a client that says nothing yet.
+    pub(super) fn direct_from(&mut self, client: ClientId, (from, to, nick): (&str, &str, &str), id: String) -> Option<Direct> {
+        let number = self.directs.next_number();
+        let user = self.user_of(client)?;
+        Some(Direct {
+            id,
+            at: self.now,
+            number,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            prefix: user.prefix(),
+            nick: nick.to_owned(),
+            account: user.account.clone(),
+            bot: user.modes.contains(&'B'),
+            live: Live::default(),
+            missed: false,
+        })
     }
 
     /// Whether a person can come back to read what they were told.

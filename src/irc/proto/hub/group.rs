@@ -246,7 +246,9 @@ fn may_follow(under_way: usize, saying: bool, input: &Input) -> bool {
 }
 
 fn is_message(input: &Input) -> bool {
-    let says = |line: &Line| matches!(line.command.as_str(), "PRIVMSG" | "NOTICE");
+    // A CTCP request does not go by the node: it would overtake what does.
+    let plain = |line: &Line| line.params.get(1).is_none_or(|text| !text.starts_with('\x01'));
+    let says = |line: &Line| matches!(line.command.as_str(), "PRIVMSG" | "NOTICE") && plain(line);
     matches!(input, Input::Line(line) if says(line) && line.params.first().is_some_and(|to| to.starts_with('#')))
 }
 

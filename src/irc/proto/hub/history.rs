@@ -127,22 +127,24 @@ impl Hub {
         let Some(name) = self.rooms.get(&channel).map(|room| room.name.clone()) else { return };
         let (caps, playback) = (session.caps, session.caps.has(Cap::EventPlayback));
         let shown = |news: &&News| playback || matches!(news.what, What::Message(_));
-        let since = self.since(client, channel);
         let mut lines = Vec::new();
-        for news in page.iter().filter(shown).filter(|news| news.position >= since) {
+        for news in page.iter().filter(shown) {
             let mark = match caps.has(Cap::ServerTime) {
                 true => String::new(),
                 false => stamp::mark(news.at, self.now),
             };
-            lines.extend(self.render(news, caps, &mark, None));
+            lines.push((news.at, self.render(news, caps, &mark, None)));
         }
+        if playback {
+            let key = channel.to_string();
+            let of = self.directs.of_channel(&key);
+            let range = page.first().map(|news| news.at).zip(page.last().map(|_| self.now));
+            let within = |direct: &&Direct| range.is_none_or(|(from, to)| (from..=to).contains(&direct.at));
+            lines.extend(of.filter(within).map(|direct| (direct.at, direct.lines(caps, ""))));
+            lines.sort_by_key(|(at, _)| *at);
+        }
+        let lines = lines.into_iter().flat_map(|(_, lines)| lines).collect();
         self.send_page(client, &name, lines);
-    }
-
-    /// From which position on a client may see a channel's past: everything, for now, as the channel
-    /// has no policy that says otherwise.
-    fn since(&self, _client: ClientId, _channel: ChannelId) -> u64 {
-        0
     }
 
     fn ask_person(&mut self, client: ClientId, (wish, target): (&str, &str), selection: &Selection, limit: usize) {
@@ -240,8 +242,9 @@ impl Hub {
         let Some(target) = line.params.first().filter(|target| !target.is_empty()) else {
             return self.standard(client, "FAIL", &["MARKREAD", "NEED_MORE_PARAMS"], "Missing parameters");
         };
+        let sets = line.params.len() > 1;
         let valid = if target.starts_with('#') { self.room(target).is_some() } else { !target.contains(' ') };
-        if !valid {
+        if sets && !valid {
             return self.standard(client, "FAIL", &["MARKREAD", "INVALID_PARAMS", target], "There is no such target");
         }
         let (Some(person), folded) = (self.person_of(client).map(str::to_owned), fold(&target.to_lowercase())) else { return };

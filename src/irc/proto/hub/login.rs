@@ -154,10 +154,11 @@ impl Hub {
         match exchange.feed(word) {
             Piece::More => {}
             Piece::Whole(message) => self.sasl_message(client, &message),
-            Piece::TooLong => {
+            Piece::TooLong if word.len() > sasl::CHUNK_BYTES => {
                 session.sasl = None;
                 self.reply(client, 905, &[], "SASL message too long");
             }
+            Piece::TooLong => self.login_failed(client, Via::Sasl),
             Piece::Nonsense => self.login_failed(client, Via::Sasl),
         }
     }
@@ -333,6 +334,7 @@ impl Hub {
         if now_called != nick {
             self.emit(client, Line::from(nick, "NICK").text(now_called));
         }
+        self.tell_account(&account.person);
         for name in channels {
             let channel = crate::chat::intent::ChannelRef::Name(name.clone());
             let intent = crate::chat::intent::Intent::JoinChannel { channel, create: false };
@@ -379,8 +381,14 @@ impl Hub {
         if user.account == account {
             return;
         }
-        user.account.clone_from(&account);
-        let (prefix, nick) = (user.prefix(), user.nick.clone());
+        user.account = account;
+        self.tell_account(person);
+    }
+
+    /// Tells those who asked to know what a user's account is.
+    fn tell_account(&mut self, person: &str) {
+        let Some(user) = self.users.get(person) else { return };
+        let (prefix, nick, account) = (user.prefix(), user.nick.clone(), user.account.clone());
         let line = Line::from(prefix, "ACCOUNT").param(account.unwrap_or_else(|| "*".to_owned()));
         let mut to = self.witnesses_of(person);
         to.extend(self.extended_watchers(&nick));
@@ -397,7 +405,11 @@ impl Hub {
     pub(super) fn register_account(&mut self, client: ClientId, line: &Line) {
         let [name, _email, password, ..] = line.params.as_slice() else { return };
         let connected = self.person_of(client).is_some();
-        let called = self.called(client);
+        let refused = self.sessions.get_mut(&client).and_then(|session| session.greeting()?.refused_nick.clone());
+        let called = match self.called(client) {
+            called if called == "*" => refused.unwrap_or(called),
+            called => called,
+        };
         let name = if name == "*" { called.clone() } else { name.clone() };
         if !connected && !self.settings.before_connect {
             let why = "Finish connecting first";

@@ -10,7 +10,6 @@ use crate::irc::proto::line::Line;
 use crate::irc::proto::render::{self, Live};
 use crate::irc::proto::respond::Wanted;
 use crate::irc::proto::session::ClientId;
-use crate::irc::proto::stamp;
 
 impl Hub {
     pub(super) fn say(&mut self, client: ClientId, line: &Line) {
@@ -52,10 +51,18 @@ impl Hub {
 
     fn say_in(&mut self, client: ClientId, target: &str, live: Live) {
         let Some((id, room)) = self.room(target) else {
-            return self.reply(client, 403, &[target], "No such channel");
+            return self.complain(client, &live, 403, &[target], "No such channel");
         };
+        let outside = !room.modes.has('n') && !self.is_member(client, room);
         if let Some((code, why)) = self.may_not_speak(client, room, &live) {
-            return self.reply(client, code, &[target], why);
+            return self.complain(client, &live, code, &[target], why);
+        }
+        if self.is_too_long(client, target, &live) {
+            return self.reply(client, 417, &[], "Input line was too long: with your prefix it fits no line");
+        }
+        if outside {
+            // Only members have a place in the log.
+            return self.relay_live(client, id, &live);
         }
         let text = live.text();
         let Some(mut content) = render::content(live.notice, &text) else {
@@ -74,12 +81,28 @@ impl Hub {
         self.submit_live(client, Wanted::Say, target, Intent::SendMessage { channel, content }, Some(live));
     }
 
+    /// An error about a message; never about a NOTICE, which nothing answers by itself.
+    pub(super) fn complain(&mut self, client: ClientId, live: &Live, code: u16, params: &[&str], why: &str) {
+        if !live.notice {
+            self.reply(client, code, params, why);
+        }
+    }
+
+    /// Whether a line of one message does not fit into one of ours: nothing is cut off in silence.
+    pub(super) fn is_too_long(&self, client: ClientId, target: &str, live: &Live) -> bool {
+        let command = if live.notice { "NOTICE" } else { "PRIVMSG" };
+        let room = Line::from(self.face(client).prefix, command).param(target).room();
+        live.lines.len() == 1 && live.lines[0].0.len() > room
+    }
+
     /// Why somebody may not speak in a channel, as far as this listener decides it.
     fn may_not_speak(&self, client: ClientId, room: &Room, live: &Live) -> Option<(u16, &'static str)> {
-        let Some(member) = self.identity(client).and_then(|identity| room.members.get(&identity)) else {
-            return Some((404, "You're not on that channel"));
-        };
         let text = live.text();
+        let Some(member) = self.identity(client).and_then(|identity| room.members.get(&identity)) else {
+            let silenced = room.modes.has('m') || room.modes.silences(&self.face(client));
+            let kept_out = room.modes.has('n') || silenced;
+            return kept_out.then_some((404, "You're not on that channel"));
+        };
         let is_ctcp = text.starts_with('\x01') && !text.starts_with("\x01ACTION");
         if room.modes.has('C') && is_ctcp {
             return Some((404, "This channel takes no CTCP (+C)"));
@@ -174,8 +197,14 @@ impl Hub {
                     room.attached.iter().copied().collect()
                 }
                 Target::Person(nick) => match self.clients_named(nick) {
+                    Some(to) if to.contains(&client) => {
+                        self.pass_tags(client, to.clone(), target, &tags);
+                        // To oneself, the delivery is not the answer.
+                        self.deliver_tags_to_self(client, target, &tags);
+                        continue;
+                    }
                     Some(mut to) => {
-                        to.extend(self.has(client, Cap::EchoMessage).then_some(client).filter(|id| !to.contains(id)));
+                        to.extend(self.has(client, Cap::EchoMessage).then_some(client));
                         to
                     }
                     None => {
@@ -189,29 +218,58 @@ impl Hub {
     }
 
     fn pass_tags(&mut self, client: ClientId, to: Vec<ClientId>, target: &str, tags: &[(String, String)]) {
-        let Some(user) = self.user_of(client) else { return };
-        let (prefix, bot) = (user.prefix(), user.modes.contains(&'B'));
-        let account = user.account.clone();
         let id = self.message_id();
         for to in to {
-            let (tagged, own) = (self.has(to, Cap::MessageTags), to == client);
-            if !tagged || (own && !self.has(client, Cap::EchoMessage)) {
-                continue;
+            let echo = to == client && !self.has(client, Cap::EchoMessage);
+            if let Some(line) = self.tag_line((client, to), (target, &id), tags).filter(|_| !echo) {
+                self.emit(to, line);
             }
-            let mut line = Line::from(prefix.as_str(), "TAGMSG").param(target);
-            if self.has(to, Cap::ServerTime) {
-                line = line.tag("time", stamp::server_time(self.now));
-            }
-            line = line.tag("msgid", id.as_str());
-            if let Some(account) = account.as_deref().filter(|_| self.has(to, Cap::AccountTag)) {
-                line = line.tag("account", account);
-            }
-            if bot {
-                line = line.tag("bot", "");
-            }
-            line.tags.extend(tags.iter().cloned());
-            self.emit(to, line);
         }
+        let keeps = |(key, _): &(String, String)| matches!(key.as_str(), "+draft/persist" | "+persist");
+        if tags.iter().any(keeps) {
+            self.keep_tags(client, (target, &id), tags);
+        }
+    }
+
+    /// Tags that a user sends to themselves arrive besides being echoed, without a label.
+    fn deliver_tags_to_self(&mut self, client: ClientId, target: &str, tags: &[(String, String)]) {
+        let id = self.message_id();
+        if let Some(line) = self.tag_line((client, client), (target, &id), tags) {
+            self.effects.push(super::Effect::Send { client, line: line.to_string().into() });
+        }
+    }
+
+    fn tag_line(
+        &self,
+        (from, to): (ClientId, ClientId),
+        (target, id): (&str, &str),
+        tags: &[(String, String)],
+    ) -> Option<Line> {
+        let (user, caps) = (self.user_of(from)?, self.sessions.get(&to)?.caps);
+        let said = render::Said {
+            id,
+            at: self.now,
+            prefix: &user.prefix(),
+            account: user.account.as_deref(),
+            bot: user.modes.contains(&'B'),
+            target,
+        };
+        render::tagmsg(&said, tags, caps)
+    }
+
+    /// Keeps tags that ask for it in the past of a channel or of two people, as long as the server runs.
+    fn keep_tags(&mut self, client: ClientId, (target, id): (&str, &str), tags: &[(String, String)]) {
+        let Some(from) = self.person_of(client).map(str::to_owned) else { return };
+        let to = match self.room(target) {
+            Some((channel, _)) => channel.to_string(),
+            None => match self.person_named(target) {
+                Some(person) => person,
+                None => return,
+            },
+        };
+        let Some(direct) = self.direct_from(client, (&from, &to, target), id.to_owned()) else { return };
+        let live = Live { tags: tags.to_vec(), ..Live::default() };
+        self.remember_direct(super::direct::Direct { live, missed: false, ..direct });
     }
 
     /// The clients of the user who has a nick.

@@ -78,6 +78,8 @@ pub struct Settings {
     /// The name of the server in every line.
     pub server: String,
     pub network: String,
+    /// What this server is, in a few words.
+    pub description: String,
     /// What `PASS` must give, if anything.
     pub password: Option<String>,
     pub started: Timestamp,
@@ -314,6 +316,9 @@ impl Hub {
             if let (Some(identity), Some(channel)) = (self.identities.get(&request.person), channel) {
                 self.quitting.remove(&(*identity, channel));
             }
+            return;
+        }
+        if request.live.as_ref().is_some_and(|live| live.notice) {
             return;
         }
         let (code, text) = respond::refusal(&request.wanted, refusal);

@@ -104,11 +104,8 @@ impl Hub {
             ('k', key) => done.extend(self.change_key(client, channel, add, key)),
             ('l', limit) => done.extend(self.change_limit(client, channel, add, limit)),
             (flag, _) if SETTABLE.contains(flag) => {
-                if !add && matches!(flag, 'n' | 't') {
-                    let why = match flag {
-                        'n' => "Only members speak in a channel of Multichat",
-                        _ => "Only moderators set the topic of a channel of Multichat",
-                    };
+                if !add && flag == 't' {
+                    let why = "Only moderators set the topic of a channel of Multichat";
                     return self.standard(client, "FAIL", &["MODE", "CANNOT_CHANGE", &name], why);
                 }
                 let Some(room) = self.rooms.get_mut(&channel) else { return };
@@ -144,8 +141,7 @@ impl Hub {
         let bad = |c: char| c.is_whitespace() || c.is_control() || c == ',';
         if key.is_empty() || key.len() > KEY_BYTES || key.starts_with(':') || key.contains(bad) {
             let why = format!("A key is one word of at most {KEY_BYTES} bytes without commas");
-            let given = if key.is_empty() || key.contains(bad) { "*" } else { &key };
-            self.reply(client, 696, &[&name, "k", given], &why);
+            self.reply(client, 696, &[&name, "k", "*"], &why);
             return None;
         }
         self.rooms.get_mut(&channel)?.modes.key = Some(key.clone());

@@ -124,6 +124,7 @@ impl Hub {
         }
         self.fan_out(news, &Fresh { speaker: None, live: None });
         self.show_sign(news);
+        self.show_away(news);
         if let Some(person) = self.persons.get(&identity).cloned() {
             if let Some(user) = self.users.get_mut(&person) {
                 user.invited.remove(&news.channel);
@@ -140,12 +141,25 @@ impl Hub {
 
     /// Others see the sign of who comes in with a role.
     fn show_sign(&mut self, news: &News) {
-        let letter = super::role::letter(news.author.role);
+        let letter = super::role::letter(self.shown_role(&news.author));
         let (Some(letter), What::Joined) = (letter, &news.what) else { return };
         let nick = self.shown(&news.author);
         let line = Line::from(self.settings.server.as_str(), "MODE").param(news.channel_name.as_str());
         let line = line.param(format!("+{letter}")).param(nick);
         self.tell_room(news.channel, &line);
+    }
+
+    /// Others see that who comes in is away.
+    fn show_away(&mut self, news: &News) {
+        let identity = news.author.identity;
+        let Some(user) = self.local(&identity) else { return };
+        let (Some(away), prefix) = (user.away.clone(), user.prefix()) else { return };
+        let line = Line::from(prefix, "AWAY").text(away);
+        let to = self.rooms.get(&news.channel).map(|room| room.attached.clone()).unwrap_or_default();
+        for id in to.into_iter().filter(|id| self.has(*id, Cap::AwayNotify)).collect::<Vec<_>>() {
+            let line = self.dress(line.clone(), id, Some(&identity));
+            self.emit(id, line);
+        }
     }
 
     /// A line to everybody who sees a channel.

@@ -27,7 +27,7 @@ impl Hub {
             None => self.reply(client, 305, &[], "You are no longer marked as being away"),
         }
         if changed {
-            self.tell_presence(&person);
+            self.tell_presence(&person, true);
         }
     }
 
@@ -44,8 +44,9 @@ impl Hub {
         }
     }
 
-    /// Tells those with away-notify how a user of ours is now.
-    pub(super) fn tell_presence(&mut self, person: &str) {
+    /// Tells those with away-notify how a user of ours is now; with `watchers`, also who watches the
+    /// nick (who comes or goes is told by MONITOR itself).
+    pub(super) fn tell_presence(&mut self, person: &str, watchers: bool) {
         let nick = match self.users.get(person) {
             Some(user) => user.nick.clone(),
             None => match self.identities.get(person).and_then(|identity| self.names.of(identity)) {
@@ -68,7 +69,9 @@ impl Hub {
         };
         let own = self.users.get(person).map(|user| user.sessions.clone()).unwrap_or_default();
         let mut to = self.witnesses_of(person);
-        to.extend(self.extended_watchers(&nick));
+        if watchers {
+            to.extend(self.extended_watchers(&nick));
+        }
         for id in to {
             if self.has(id, Cap::AwayNotify) && !own.contains(&id) {
                 let tagged = self.dress(line.clone(), id, self.identities.get(person).copied().as_ref());
@@ -150,7 +153,7 @@ impl Hub {
         }
         self.users.remove(&person);
         self.names.release(&nick);
-        self.tell_presence(&person);
+        self.tell_presence(&person, false);
         self.watched_offline(&nick);
         if let Some(identity) = self.identities.get(&person).copied() {
             self.forget_if_gone(&identity);

@@ -139,6 +139,9 @@ impl Hub {
         if registering {
             // Whether it is the client's own may be known only once it has said who it is.
             if self.is_taken(client, nick) && !self.may_yet_log_in(client, nick) {
+                if let Some(greeting) = self.sessions.get_mut(&client).and_then(|s| s.greeting()) {
+                    greeting.refused_nick = Some(nick.clone());
+                }
                 return self.reply(client, 433, &[nick], "Nickname is already in use");
             }
             if let Some(greeting) = self.sessions.get_mut(&client).and_then(|session| session.greeting()) {
@@ -333,7 +336,7 @@ impl Hub {
         self.most_users = self.most_users.max(self.users.len());
         if first {
             self.take_name(nick, &person);
-            self.tell_presence(&person);
+            self.tell_presence(&person, false);
             self.restore_name(client, &person, nick);
             self.watched_online(nick);
         }

@@ -2,6 +2,7 @@
 //! `q a o`, as wishes to the node. They bind everybody in the channel, wherever they are.
 
 use super::{Hub, shorten};
+use crate::base::config::Guests;
 use crate::base::{ChannelId, Identity};
 use crate::chat::access::Role;
 use crate::chat::act::Standing;
@@ -37,6 +38,14 @@ pub(super) fn letter(role: Role) -> Option<char> {
 }
 
 impl Hub {
+    /// The role a member is shown with: a guest who will not come back is the founder of nothing, and
+    /// runs the channel while they are there.
+    pub(super) fn shown_role(&self, member: &Member) -> Role {
+        let passing = self.settings.guests == Guests::Leave
+            && self.local(&member.identity).is_some_and(|user| user.account.is_none());
+        if passing && member.role < Role::Moderator { Role::Moderator } else { member.role }
+    }
+
     /// A change of role as a MODE line: `-a+o nick nick`.
     pub(super) fn role_line(
         &self,
@@ -47,7 +56,8 @@ impl Hub {
     ) -> Line {
         let nick = self.shown(subject);
         let (mut letters, mut words) = (String::new(), Vec::new());
-        for (sign, letter) in [('-', letter(before)), ('+', letter(after))] {
+        let role = |role| self.shown_role(&Member { role, ..subject.clone() });
+        for (sign, letter) in [('-', letter(role(before))), ('+', letter(role(after)))] {
             if let Some(letter) = letter {
                 letters.push(sign);
                 letters.push(letter);
@@ -70,6 +80,9 @@ impl Hub {
         let Some(subject) = self.member_named(channel, nick) else {
             return self.not_on_channel(client, nick, &name);
         };
+        if !self.moderates(client, channel) {
+            return self.reply(client, 482, &[&name], "You're not channel operator");
+        }
         let role = match letter {
             'q' => Role::Founder,
             'a' => Role::Admin,
@@ -77,7 +90,9 @@ impl Hub {
         };
         let has = self.rooms.get(&channel).and_then(|room| room.members.get(&subject)).map(|member| member.role);
         // What is so already needs no wish, nor an answer.
-        if (add && has == Some(role)) || (!add && has != Some(role)) {
+        let shown = self.rooms.get(&channel).and_then(|room| room.members.get(&subject));
+        let shown = shown.map(|member| self.shown_role(member));
+        if (add && has == Some(role)) || (!add && has != Some(role) && shown != Some(role)) {
             return;
         }
         let (channel, who) = (ChannelRef::Id(channel), Subject::Identity(subject));

@@ -79,7 +79,7 @@ impl Hub {
         let server = self.settings.server.clone();
         let wanted = line.params.last().map_or("*", String::as_str).to_owned();
         if mask::glob(&wanted, &server) {
-            self.reply(client, 364, &[&server, &server], &format!("0 {}", self.settings.network.clone()));
+            self.reply(client, 364, &[&server, &server], &format!("0 {}", self.settings.description.clone()));
         }
         self.reply(client, 365, &[&wanted], "End of LINKS list");
     }

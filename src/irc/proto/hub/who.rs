@@ -149,7 +149,7 @@ impl Hub {
     /// The signs of a member: the highest, or all with multi-prefix.
     pub(super) fn signs(&self, client: ClientId, channel: ChannelId, member: &Member) -> String {
         let voice = self.rooms.get(&channel).is_some_and(|room| room.modes.voices.contains(&member.identity));
-        let mut signs = sign(member.role).to_owned();
+        let mut signs = sign(self.shown_role(member)).to_owned();
         if voice && (signs.is_empty() || self.has(client, Cap::MultiPrefix)) {
             signs.push('+');
         }

@@ -68,7 +68,8 @@ impl Hub {
                 self.reply(client, 319, &[nick], &some.join(" "));
             }
         }
-        self.reply(client, 312, &[nick, &server], "Multichat");
+        let description = self.settings.description.clone();
+        self.reply(client, 312, &[nick, &server], &description);
         if card.oper {
             self.reply(client, 313, &[nick], "is an IRC operator");
         }
