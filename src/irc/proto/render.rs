@@ -131,7 +131,7 @@ pub fn live(said: &Said<'_>, live: &Live, caps: CapSet) -> Vec<Line> {
     for (text, _) in pieces {
         let line = head.clone().text(text);
         let mut line = if lines.is_empty() { said.tags(line, caps) } else { said.plain_tags(line, caps) };
-        if caps.has(Cap::MessageTags) && lines.is_empty() {
+        if caps.has(Cap::MessageTags) {
             line.tags.extend(live.tags.iter().cloned());
         }
         lines.push(line);

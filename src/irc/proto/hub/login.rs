@@ -270,16 +270,16 @@ impl Hub {
     /// A client has proved to be an account.
     fn logged_in(&mut self, client: ClientId, name: &str, via: Via) {
         let Some(account) = self.accounts.get(name).cloned() else { return self.login_failed(client, via) };
-        let Some(session) = self.sessions.get_mut(&client) else { return };
-        match &mut session.stage {
-            Stage::Registering(greeting) => greeting.login = Some(account.name.clone()),
-            Stage::Active(_) => self.become_account(client, &account),
-        }
         let prefix = match self.user_of(client) {
             Some(user) => user.prefix(),
             None => format!("{}!*@*", self.called(client)),
         };
         self.reply(client, 900, &[&prefix, &account.name], &format!("You are now logged in as {}", account.name));
+        let Some(session) = self.sessions.get_mut(&client) else { return };
+        match &mut session.stage {
+            Stage::Registering(greeting) => greeting.login = Some(account.name.clone()),
+            Stage::Active(_) => self.become_account(client, &account),
+        }
         match via {
             Via::Sasl => self.reply(client, 903, &[], "SASL authentication successful"),
             Via::Pass => self.register(client),

@@ -2,7 +2,6 @@
 //! `q a o`, as wishes to the node. They bind everybody in the channel, wherever they are.
 
 use super::{Hub, shorten};
-use crate::base::config::Guests;
 use crate::base::{ChannelId, Identity};
 use crate::chat::access::Role;
 use crate::chat::act::Standing;
@@ -38,11 +37,11 @@ pub(super) fn letter(role: Role) -> Option<char> {
 }
 
 impl Hub {
-    /// The role a member is shown with: a guest who will not come back is the founder of nothing, and
-    /// runs the channel while they are there.
+    /// The role a member is shown with: who does not stay is shown as a moderator, whatever
+    /// they founded: they run the channel while they are there.
     pub(super) fn shown_role(&self, member: &Member) -> Role {
-        let passing = self.settings.guests == Guests::Leave
-            && self.local(&member.identity).is_some_and(|user| user.account.is_none());
+        let passing = self.local(&member.identity).is_some()
+            && self.persons.get(&member.identity).is_some_and(|person| !self.stays(person));
         if passing && member.role < Role::Moderator { Role::Moderator } else { member.role }
     }
 

@@ -76,7 +76,7 @@ impl Hub {
         if let Some(account) = &card.account {
             self.reply(client, 330, &[nick, account], "is logged in as");
         }
-        if let Some(identity) = card.identity {
+        if let Some(identity) = card.identity.filter(|_| !card.here) {
             self.reply(client, 320, &[nick], &format!("has the identity {identity}"));
         }
         if !card.home.is_empty() {
