@@ -2,7 +2,7 @@
 //! void on every replica, in whatever order it comes.
 
 use super::sample::{Author, founded};
-use super::{Admission, Event, EventId, Invalid, PayloadRef, Replica, Timestamp};
+use super::{Admission, Event, Invalid, PayloadRef, Replica, Timestamp};
 use crate::base::Kind;
 use crate::base::codec;
 use crate::chat::access::Role;
