@@ -31,9 +31,10 @@ pub enum Cap {
     PreAway,
     NoImplicitNames,
     ExtendedIsupport,
+    Redaction,
 }
 
-const ALL: [(Cap, &str); 27] = [
+const ALL: [(Cap, &str); 28] = [
     (Cap::Sasl, "sasl"),
     (Cap::ServerTime, "server-time"),
     (Cap::MessageTags, "message-tags"),
@@ -61,6 +62,7 @@ const ALL: [(Cap, &str); 27] = [
     (Cap::PreAway, "draft/pre-away"),
     (Cap::NoImplicitNames, "draft/no-implicit-names"),
     (Cap::ExtendedIsupport, "draft/extended-isupport"),
+    (Cap::Redaction, "draft/message-redaction"),
 ];
 
 /// Bytes of one line of `CAP LS`: the rest of a line of 512 with the longest head.

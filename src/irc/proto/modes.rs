@@ -150,7 +150,7 @@ pub fn parse(words: &[String], takes: impl Fn(char, bool) -> bool) -> Vec<Change
 
 /// Whether a channel mode takes an argument.
 pub fn takes_argument(mode: char, add: bool) -> bool {
-    matches!(mode, 'b' | 'e' | 'I' | 'k' | 'q' | 'a' | 'o' | 'v') || (mode == 'l' && add)
+    matches!(mode, 'b' | 'e' | 'I' | 'k' | 'q' | 'a' | 'o' | 'h' | 'v') || (mode == 'l' && add)
 }
 
 /// Changes as the words of a MODE line: `+ov-t alice bob`.

@@ -6,13 +6,15 @@ use super::caps::{Cap, CapSet};
 use super::line::Line;
 use super::{format, split, stamp};
 use crate::base::Timestamp;
-use crate::chat::message::{Content, Style};
+use crate::chat::message::{Content, Envelope, Relation, Style};
 use crate::chat::profile::Profile;
 
 /// Bytes of the user part of a prefix.
 const USER_BYTES: usize = 16;
 /// Bytes of the host part of a prefix.
 const HOST_BYTES: usize = 63;
+/// What stands before the new text of a message that was changed.
+const EDITED: &str = "(edited) ";
 /// What CTCP ACTION puts around a text, in bytes.
 const ACTION_BYTES: usize = "\x01ACTION \x01".len();
 
@@ -185,6 +187,19 @@ pub fn message(said: &Said<'_>, content: &Content, caps: CapSet, mark: &str) -> 
         Some(html) => format::html_to_irc(html),
         None => content.body.clone(),
     };
+    match content.envelope.relation {
+        Some(Relation::Reaction(to)) => return reaction(said, (&content.body, &to.to_string()), caps, mark),
+        Some(Relation::Edit(of)) if caps.has(Cap::MessageTags) => {
+            // Who can take tags sees which message it stands for.
+            let corrected = Content { envelope: Envelope::default(), ..content.clone() }.replying(Some(of));
+            return message(said, &corrected, caps, &format!("{mark}{EDITED}"));
+        }
+        Some(Relation::Edit(_)) => {
+            let corrected = Content { envelope: Envelope::default(), ..content.clone() };
+            return message(said, &corrected, caps, &format!("{mark}{EDITED}"));
+        }
+        _ => {}
+    }
     // A delimiter inside a text would make a CTCP request of it.
     let text: String = text.chars().filter(|c| !matches!(c, '\x01' | '\0')).collect();
     let notice = content.style == Style::Notice;
@@ -199,8 +214,18 @@ pub fn message(said: &Said<'_>, content: &Content, caps: CapSet, mark: &str) -> 
             lines.push((text, index > 0 && !emote && mark.is_empty()));
         }
     }
-    let reply = content.reply_to.map(|event| ("+draft/reply".to_owned(), event.to_string()));
+    let reply = content.reply_to().map(|event| ("+draft/reply".to_owned(), event.to_string()));
     live(said, &Live { notice, tags: reply.into_iter().collect(), lines }, caps)
+}
+
+/// A reaction: tags where a client takes them, words where it does not.
+fn reaction(said: &Said<'_>, (what, to): (&str, &str), caps: CapSet, mark: &str) -> Vec<Line> {
+    if caps.has(Cap::MessageTags) {
+        let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        return tagmsg(said, &[tag("+draft/react", what), tag("+draft/reply", to)], caps).into_iter().collect();
+    }
+    let text = format!("\x01ACTION {mark}reacts: {what}\x01");
+    live(said, &Live { notice: false, tags: Vec::new(), lines: vec![(text, false)] }, caps)
 }
 
 /// Somebody joined.
@@ -225,7 +250,7 @@ pub fn content(notice: bool, text: &str) -> Option<Content> {
         None => (if notice { Style::Notice } else { Style::Text }, text),
     };
     let formatted = format::irc_to_html(text);
-    Some(Content { style, body: format::strip(text), formatted, reply_to: None, origin: None })
+    Some(Content { style, body: format::strip(text), formatted, origin: None, envelope: Envelope::default() })
 }
 
 #[cfg(test)]

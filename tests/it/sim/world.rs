@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use multichat::base::key::SecretKey;
 use multichat::base::{Digest, EventId, NodeId, Timestamp, limits};
+use multichat::chat::channel::Change;
 use multichat::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use multichat::chat::message::{Content, Origin};
 use multichat::chat::profile::Profile;
@@ -290,7 +291,7 @@ impl World {
         let channel = ChannelRef::Name("#sim".into());
         let intent = match self.random(12) {
             0 => Intent::LeaveChannel { channel, reason: "enough".into() },
-            1 => Intent::UpdateChannel { channel, topic: format!("topic {}", self.said) },
+            1 => Intent::UpdateChannel { channel, change: Change::Topic(format!("topic {}", self.said)) },
             2 => {
                 let profile = Profile { username: format!("renamed{}", self.said), ..Profile::default() };
                 Intent::UpdateProfile { profile }
@@ -445,11 +446,13 @@ impl World {
                 }
             }
             Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
+            // The listener's own: a message became void, or counts again.
+            Output::DeliverStored { link: None, .. } => {}
             Output::DeliverStored { id, link, uncertain, position, .. } => {
                 let machine = &self.machines[at];
                 let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
                 let news = machine.node.as_ref().and_then(|node| node.news_of(stored)).expect("visible");
-                self.hand_to_connector(at, Delivery { id, link: Some(link), uncertain, news });
+                self.hand_to_connector(at, Delivery { id, link, uncertain, news });
             }
             Output::SendEvents { to, positions, more } => {
                 let log = &self.machines[at].disk.log;

@@ -3,6 +3,7 @@
 
 use super::{Hub, Request, is_channel, shorten};
 use crate::base::ChannelId;
+use crate::chat::channel::Change;
 use crate::chat::intent::{ChannelRef, Intent};
 use crate::irc::proto::isupport::TOPIC_LINE_BYTES;
 use crate::irc::proto::line::Line;
@@ -85,7 +86,7 @@ impl Hub {
         };
         if let Some(channel) = self.own_channel(client, name) {
             let topic = shorten(topic, TOPIC_LINE_BYTES);
-            self.submit(client, Wanted::Topic, name, Intent::UpdateChannel { channel, topic });
+            self.submit(client, Wanted::Topic, name, Intent::UpdateChannel { channel, change: Change::Topic(topic) });
         }
     }
 

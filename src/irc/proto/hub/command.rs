@@ -56,6 +56,7 @@ const COMMANDS: &[(&str, usize, Who, Handler)] = &[
     ("PONG", 0, Who::Anybody, Hub::pong),
     ("PRIVMSG", 0, Who::Registered, Hub::say),
     ("QUIT", 0, Who::Anybody, Hub::quit),
+    ("REDACT", 2, Who::Registered, Hub::redact),
     ("REGISTER", 3, Who::Anybody, Hub::register_account),
     ("REHASH", 0, Who::Operators, Hub::rehash),
     ("SETNAME", 1, Who::Registered, Hub::setname),

@@ -251,6 +251,43 @@ impl Hub {
         }
     }
 
+    /// Takes a direct message of one's own back: it is gone from what is kept, and whoever was told
+    /// is told so.
+    pub(super) fn redact_direct(&mut self, client: ClientId, (target, id): (&str, &str), reason: &str) {
+        let (own, other) = (self.person_of(client).map(str::to_owned), self.person_named(target));
+        let (Some(own), Some(other)) = (own, other) else {
+            let why = "There is nobody of that name";
+            return self.standard(client, "FAIL", &["REDACT", "INVALID_TARGET", target], why);
+        };
+        let kept = self.directs.pairs.get_mut(&pair(&own, &other));
+        let found = kept.and_then(|of| {
+            let at = of.iter().position(|direct| direct.id == id)?;
+            if of[at].from == own { of.remove(at).map(Ok) } else { Some(Err(())) }
+        });
+        let direct = match found {
+            Some(Ok(direct)) => direct,
+            Some(Err(())) => {
+                let why = "Only who said it takes it back";
+                return self.standard(client, "FAIL", &["REDACT", "REDACT_FORBIDDEN", target, id], why);
+            }
+            None => {
+                let why = "There is no such message";
+                return self.standard(client, "FAIL", &["REDACT", "UNKNOWN_MSGID", target, id], why);
+            }
+        };
+        self.effects.push(Effect::Remember { key: direct.key(), value: Vec::new() });
+        let line = Line::from(self.face(client).prefix, "REDACT").param(direct.nick.as_str()).param(id);
+        let line = if reason.is_empty() { line } else { line.text(reason) };
+        let mut to = std::collections::BTreeSet::from([client]);
+        for person in [&own, &other] {
+            to.extend(self.users.get(person).into_iter().flat_map(|user| user.sessions.iter().copied()));
+        }
+        for id in to.into_iter().filter(|id| self.has(*id, Cap::Redaction)).collect::<Vec<_>>() {
+            let line = self.dress(line.clone(), id, self.identities.get(&own).copied().as_ref());
+            self.emit(id, line);
+        }
+    }
+
     /// The person a nick means: whoever has it, or the account of that name.
     pub(super) fn person_named(&self, nick: &str) -> Option<String> {
         let connected = self.users.iter().find(|(_, user)| super::same_nick(&user.nick, nick));

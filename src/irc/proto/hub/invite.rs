@@ -2,9 +2,13 @@
 //! invitation lets through its modes, and no further.
 
 use super::Hub;
+use crate::chat::access::Role;
+use crate::chat::channel::JoinRule;
+use crate::chat::intent::{ChannelRef, Intent, Subject};
 use crate::irc::proto::caps::Cap;
 use crate::irc::proto::isupport::REASON_BYTES;
 use crate::irc::proto::line::Line;
+use crate::irc::proto::respond::Wanted;
 use crate::irc::proto::session::ClientId;
 
 /// Between two knocks of one client.
@@ -41,6 +45,8 @@ impl Hub {
             user.invited.pop_first();
         }
         user.invited.insert(id);
+        self.grant_entry(client, id, &person);
+        let Some(user) = self.users.get(&person) else { return };
         let (invited, away, sessions) = (user.nick.clone(), user.away.clone(), user.sessions.clone());
         let (prefix, by) = (self.face(client).prefix, self.identity(client));
         let line = self.numeric(client, 341, &[&invited, &name]);
@@ -60,6 +66,16 @@ impl Hub {
                 self.emit(to, line);
             }
         }
+    }
+
+    /// Where the channel itself takes in only whom a member lets in, an invitation is a grant.
+    fn grant_entry(&mut self, client: ClientId, channel: crate::base::ChannelId, person: &str) {
+        let Some(room) = self.rooms.get(&channel).filter(|room| room.policy.join != JoinRule::Open) else { return };
+        let (name, subject) = (room.name.clone(), self.identities.get(person).copied());
+        let Some(subject) = subject else { return };
+        let (channel, subject) = (ChannelRef::Id(channel), Subject::Identity(subject));
+        let intent = Intent::GrantRole { channel, subject, role: Role::Member };
+        self.submit(client, Wanted::Grant, &name, intent);
     }
 
     /// The tags of a line of a client whose user the node may not know.
@@ -82,6 +98,21 @@ impl Hub {
         self.reply(client, 337, &[], "End of INVITE list");
     }
 
+    /// Somebody knocked by the channel's own rule, wherever they are.
+    pub(super) fn knocked(&mut self, news: &crate::chat::view::News, reason: &str) {
+        let prefix = self.prefix(&news.author);
+        let said = match reason.is_empty() {
+            true => "has asked for an invite".to_owned(),
+            false => format!("has asked for an invite ({reason})"),
+        };
+        let to = self.rooms.get(&news.channel).map(|room| room.attached.clone()).unwrap_or_default();
+        for id in to {
+            if self.moderates(id, news.channel) {
+                self.reply(id, 710, &[&news.channel_name, &prefix], &said);
+            }
+        }
+    }
+
     pub(super) fn knock(&mut self, client: ClientId, line: &Line) {
         let name = &line.params[0];
         let Some((id, room)) = self.room(name) else {
@@ -91,6 +122,11 @@ impl Hub {
         let (open, banned) = (!room.modes.has('i'), room.modes.bans(&self.face(client)));
         if on {
             return self.reply(client, 714, &[&name], "You are on that channel already");
+        }
+        if self.rooms.get(&id).is_some_and(|room| room.policy.join == JoinRule::Knock) {
+            let reason = line.params.get(1).map(|said| super::shorten(said, REASON_BYTES)).unwrap_or_default();
+            let intent = Intent::Knock { channel: ChannelRef::Id(id), reason };
+            return self.submit(client, Wanted::Knock, &name, intent);
         }
         if open {
             return self.reply(client, 713, &[&name], "Channel is open: just join it");

@@ -4,12 +4,16 @@ use super::{Hub, Room};
 use crate::base::{ChannelId, EventId};
 use crate::chat::access::Role;
 use crate::chat::intent::{ChannelRef, Intent};
+use crate::chat::message::{Content, Envelope, Relation};
 use crate::irc::proto::caps::Cap;
 use crate::irc::proto::isupport::TARGETS;
 use crate::irc::proto::line::Line;
 use crate::irc::proto::render::{self, Live};
 use crate::irc::proto::respond::Wanted;
 use crate::irc::proto::session::ClientId;
+
+/// Bytes of a reaction.
+const REACTION_BYTES: usize = 64;
 
 impl Hub {
     pub(super) fn say(&mut self, client: ClientId, line: &Line) {
@@ -76,7 +80,7 @@ impl Hub {
             return self.relay_live(client, id, &live);
         }
         let reply = live.tag("+draft/reply").or_else(|| live.tag("+reply"));
-        content.reply_to = reply.and_then(|event| event.parse::<EventId>().ok());
+        content = content.replying(reply.and_then(|event| event.parse::<EventId>().ok()));
         let channel = ChannelRef::Id(id);
         self.submit_live(client, Wanted::Say, target, Intent::SendMessage { channel, content }, Some(live));
     }
@@ -194,7 +198,11 @@ impl Hub {
                         self.reply(client, code, &[name], why);
                         continue;
                     }
-                    room.attached.iter().copied().collect()
+                    let to = room.attached.iter().copied().collect();
+                    if self.reacts(client, name, line) {
+                        continue;
+                    }
+                    to
                 }
                 Target::Person(nick) => match self.clients_named(nick) {
                     Some(to) if to.contains(&client) => {
@@ -215,6 +223,20 @@ impl Hub {
             };
             self.pass_tags(client, to, target, &tags);
         }
+    }
+
+    /// A reaction to a message of a channel has a place in the log: whether it is one.
+    fn reacts(&mut self, client: ClientId, target: &str, line: &Line) -> bool {
+        let to = line.tagged("+draft/reply").or(line.tagged("+reply")).and_then(|id| id.parse::<EventId>().ok());
+        let (Some(to), Some(what)) = (to, line.tagged("+draft/react").filter(|what| !what.trim().is_empty())) else {
+            return false;
+        };
+        let Some((channel, _)) = self.room(target) else { return false };
+        let envelope = Envelope { relation: Some(Relation::Reaction(to)), ..Envelope::default() };
+        let content = Content { envelope, ..Content::text(super::shorten(what, REACTION_BYTES)) };
+        let channel = ChannelRef::Id(channel);
+        self.submit(client, Wanted::Say, target, Intent::SendMessage { channel, content });
+        true
     }
 
     fn pass_tags(&mut self, client: ClientId, to: Vec<ClientId>, target: &str, tags: &[(String, String)]) {
@@ -296,6 +318,7 @@ fn parse_target(target: &str) -> Target<'_> {
         "~" => Some(Role::Founder),
         "&" => Some(Role::Admin),
         "@" => Some(Role::Moderator),
+        "%" => Some(Role::Custom(500)),
         "+" => None,
         _ => return Target::Person(target),
     };

@@ -33,6 +33,7 @@ mod monitor;
 mod multiline;
 mod news;
 mod oper;
+mod policy;
 mod presence;
 mod registration;
 mod replay;
@@ -63,6 +64,7 @@ use crate::base::config::Guests;
 use crate::base::{ChannelId, Identity, Timestamp};
 use crate::chat::intent::{Actor, Intent, Submission};
 use crate::chat::name::ChannelName;
+use crate::chat::policy::Policy;
 use crate::chat::profile::Profile;
 use crate::chat::view::{ChannelView, Member};
 use crate::node::{Receipt, Refusal};
@@ -203,6 +205,7 @@ struct Room {
     members: BTreeMap<Identity, Member>,
     attached: BTreeSet<ClientId>,
     modes: Modes,
+    policy: Policy,
 }
 
 /// A wish under way.
@@ -320,6 +323,13 @@ impl Hub {
         }
         if request.live.as_ref().is_some_and(|live| live.notice) {
             return;
+        }
+        if let Wanted::Redact(id) = &request.wanted {
+            let code = match refusal {
+                Refusal::NotPermitted(_) | Refusal::NotAMember => "REDACT_FORBIDDEN",
+                _ => "UNKNOWN_MSGID",
+            };
+            return self.standard(request.client, "FAIL", &["REDACT", code, &request.target, id], &refusal.to_string());
         }
         let (code, text) = respond::refusal(&request.wanted, refusal);
         self.reply(request.client, code, &[&request.target], &text);

@@ -68,7 +68,7 @@ impl Hub {
     }
 
     fn known_mode(&mut self, client: ClientId, mode: char) -> bool {
-        let known = LISTS.contains(mode) || SETTABLE.contains(mode) || "klqaov".contains(mode);
+        let known = LISTS.contains(mode) || SETTABLE.contains(mode) || "klqaohv".contains(mode);
         if !known {
             self.reply(client, 472, &[&mode.to_string()], "is an unknown mode char to me");
         }
@@ -96,7 +96,7 @@ impl Hub {
         let Change { add, mode, argument } = change;
         let argument = argument.filter(|argument| !argument.is_empty());
         match (mode, argument) {
-            ('q' | 'a' | 'o', Some(nick)) => self.change_role(client, channel, (add, mode, &nick)),
+            ('q' | 'a' | 'o' | 'h', Some(nick)) => self.change_role(client, channel, (add, mode, &nick)),
             ('v', Some(nick)) => done.extend(self.change_voice(client, channel, add, &nick)),
             (list, Some(mask)) if LISTS.contains(list) => {
                 done.extend(self.change_list(client, channel, (add, list, &mask)));
@@ -104,9 +104,8 @@ impl Hub {
             ('k', key) => done.extend(self.change_key(client, channel, add, key)),
             ('l', limit) => done.extend(self.change_limit(client, channel, add, limit)),
             (flag, _) if SETTABLE.contains(flag) => {
-                if !add && flag == 't' {
-                    let why = "Only moderators set the topic of a channel of Multichat";
-                    return self.standard(client, "FAIL", &["MODE", "CANNOT_CHANGE", &name], why);
+                if flag == 't' {
+                    return self.change_topic_right(client, channel, add);
                 }
                 let Some(room) = self.rooms.get_mut(&channel) else { return };
                 let changed = if add { room.modes.flags.insert(flag) } else { room.modes.flags.remove(&flag) };
@@ -217,6 +216,7 @@ impl Hub {
         let room = channel.parse().ok().and_then(|id: ChannelId| self.rooms.get_mut(&id));
         if let (Some(room), Ok(modes)) = (room, codec::decode(note, NOTE_BYTES)) {
             room.modes = modes;
+            room.follow_policy();
         }
     }
 

@@ -58,6 +58,9 @@ impl Hub {
             Wanted::Part | Wanted::Quit => matches!(news.what, What::Left { .. }),
             Wanted::Say => matches!(news.what, What::Message(_)),
             Wanted::Topic => matches!(news.what, What::Topic(_)),
+            Wanted::Knock => matches!(news.what, What::Knocked { .. }),
+            Wanted::Policy => matches!(news.what, What::Changed(_)),
+            Wanted::Redact(_) => matches!(news.what, What::Redacted { .. }),
             Wanted::Grant => matches!(news.what, What::Granted { .. } | What::Revoked { .. }),
             Wanted::Kick | Wanted::Ban => matches!(news.what, What::Revoked { .. }),
             // Settled by its receipt: a profile may change in many channels.
@@ -98,8 +101,16 @@ impl Hub {
                 self.fan_out(news, &fresh);
                 self.revoked(news.channel, subject, *then);
             }
-            // Links are the node's own affair; nobody on IRC has to act on them.
-            _ => {}
+            What::Changed(change) => self.policy_changed(news, change),
+            What::Redacted { .. } => self.fan_out(news, &fresh),
+            What::Knocked { reason } => {
+                self.knocked(news, reason);
+                if let Some(request) = request {
+                    self.reply(request.client, 711, &[&news.channel_name], "Your KNOCK has been delivered");
+                }
+            }
+            // What is void is not shown to say so twice; links are the node's own affair.
+            What::Withdrawn | What::Unknown { .. } | What::Linked(_) | What::Unlinked(_) => {}
         }
     }
 
@@ -114,6 +125,7 @@ impl Hub {
                 id: news.channel,
                 name: news.channel_name.clone(),
                 topic: String::new(),
+                policy: Default::default(),
                 created_at: news.at,
                 members: Vec::new(),
                 links: Vec::new(),
@@ -312,8 +324,12 @@ impl Hub {
                 members,
                 attached: Default::default(),
                 modes: Modes::default(),
+                policy: view.policy,
             },
         );
+        if let Some(room) = self.rooms.get_mut(&view.id) {
+            room.follow_policy();
+        }
     }
 
     /// Shows a channel to every client of a user that does not see it yet: `asking` first.
@@ -458,6 +474,13 @@ impl Hub {
             What::Joined | What::Created => {
                 let realname = self.realname(&news.author);
                 render::join(&news.channel_name, &prefix, (account, &realname), caps)
+            }
+            What::Redacted { target, reason, .. } => {
+                if !caps.has(Cap::Redaction) {
+                    return Vec::new();
+                }
+                let line = line("REDACT").param(target.to_string());
+                if reason.is_empty() { line } else { line.text(reason.as_str()) }
             }
             What::Left { reason } if reason.is_empty() => line("PART"),
             What::Left { reason } => line("PART").text(reason.as_str()),

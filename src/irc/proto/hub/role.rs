@@ -16,13 +16,19 @@ use crate::irc::proto::session::ClientId;
 /// People that one KICK may name.
 const KICKED_PER_LINE: usize = 20;
 
+/// The lowest rank that shows as `%`, and that `+h` gives.
+const HALF_RANK: u16 = 500;
+
 /// How a role shows before a nick.
 pub(super) fn sign(role: Role) -> &'static str {
     match role {
         Role::Founder => "~",
         Role::Admin => "&",
         Role::Moderator => "@",
-        Role::Member => "",
+        Role::Custom(rank) if rank < 100 => "&",
+        Role::Custom(rank) if rank <= HALF_RANK => "%",
+        Role::Custom(rank) if rank < 1000 => "+",
+        Role::Member | Role::Custom(_) => "",
     }
 }
 
@@ -32,7 +38,10 @@ pub(super) fn letter(role: Role) -> Option<char> {
         Role::Founder => Some('q'),
         Role::Admin => Some('a'),
         Role::Moderator => Some('o'),
-        Role::Member => None,
+        Role::Custom(rank) if rank < 100 => Some('a'),
+        Role::Custom(rank) if rank <= HALF_RANK => Some('h'),
+        Role::Custom(rank) if rank < 1000 => Some('v'),
+        Role::Member | Role::Custom(_) => None,
     }
 }
 
@@ -85,6 +94,7 @@ impl Hub {
         let role = match letter {
             'q' => Role::Founder,
             'a' => Role::Admin,
+            'h' => Role::Custom(HALF_RANK),
             _ => Role::Moderator,
         };
         let has = self.rooms.get(&channel).and_then(|room| room.members.get(&subject)).map(|member| member.role);

@@ -19,8 +19,8 @@ impl Hub {
         self.reply(client, 2, &[], &format!("Your host is {server}, running {VERSION}"));
         let started = stamp::plain(self.settings.started);
         self.reply(client, 3, &[], &format!("This server was started {started}"));
-        let modes = format!("beIklaoqv{SETTABLE}");
-        let line = self.numeric(client, 4, &[&server, VERSION, "BRgiow", &modes, "beIklaoqv"]);
+        let modes = format!("beIklaohqv{SETTABLE}");
+        let line = self.numeric(client, 4, &[&server, VERSION, "BRgiow", &modes, "beIklaohqv"]);
         self.emit(client, line);
         self.isupport(client);
         self.lusers(client);
