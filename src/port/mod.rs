@@ -177,7 +177,10 @@ pub enum Range {
     After(u64),
     Span(Span),
     /// Half before a place, half from it on.
-    Around { at: Anchor, messages: bool },
+    Around {
+        at: Anchor,
+        messages: bool,
+    },
 }
 
 /// What lies between two places, without them. If they are given in the wrong order, it is what lies

@@ -98,7 +98,8 @@ impl Past<'_> {
         for _ in 0..PAGES {
             let page = self.store.history(channel, Window::After(from.saturating_sub(1)), PAGE)?;
             let Some(last) = page.last().map(|event| event.position) else { break };
-            let shown = page.iter().filter(|event| event.position < to).filter_map(|event| self.node.news_of(event));
+            let shown =
+                page.iter().filter(|event| event.position < to).filter_map(|event| self.node.news_of(event));
             news.extend(shown.filter(|news| !messages || is_message(news)));
             if last >= to || news.len() >= limit || page.len() < PAGE {
                 break;
@@ -120,7 +121,11 @@ impl Past<'_> {
             let page = self.store.history(channel, Window::Before(to), PAGE)?;
             let Some(first) = page.first().map(|event| event.position) else { break };
             let shown = page.iter().rev().filter(|event| event.position >= from);
-            news.extend(shown.filter_map(|event| self.node.news_of(event)).filter(|news| !messages || is_message(news)));
+            news.extend(
+                shown
+                    .filter_map(|event| self.node.news_of(event))
+                    .filter(|news| !messages || is_message(news)),
+            );
             if first <= from || news.len() >= limit {
                 break;
             }

@@ -85,10 +85,17 @@ impl Actor {
                     Some(delivery) => self.hub.news(now(), delivery.news),
                     None => break,
                 },
-                Some(answer) = self.answers.recv() => match answer {
+                Some(answer) = self.answers.recv() => {
+                    // What the node told before it answered is known before the answer is.
+                    while let Ok(delivery) = deliveries.try_recv() {
+                        let effects = self.hub.news(now(), delivery.news);
+                        self.act(effects);
+                    }
+                    match answer {
                     Answer::Submitted { tag, answer } => self.hub.answered(now(), tag, answer),
                     Answer::History { query, page } => self.hub.history(now(), query, page),
                     Answer::Done { job, done } => self.hub.done(now(), job, done),
+                    }
                 },
                 Ok(place) = wishes.reserve(), if !self.waiting.is_empty() => {
                     if let Some(wish) = self.waiting.pop_front() {
@@ -184,7 +191,10 @@ impl Actor {
         let (answered, certificates) = (self.answered.clone(), self.certificates.clone());
         tokio::spawn(async move {
             let read = tokio::task::spawn_blocking(move || {
-                certificates.iter().try_for_each(|certificate| certificate.reload()).map_err(|fault| fault.message)
+                certificates
+                    .iter()
+                    .try_for_each(|certificate| certificate.reload())
+                    .map_err(|fault| fault.message)
             });
             let done = read.await.map_or(Done::Failed, Done::Reloaded);
             let _ = answered.send(Answer::Done { job, done }).await;
@@ -242,9 +252,9 @@ async fn hand_in(
         Effect::Keep { job, key, value } => {
             let (reply, kept) = oneshot::channel();
             handle.send(Command::Remember { door: Door::Listener, key, value, reply }).await?;
-            Ok(Some(Box::pin(async move {
-                kept.await.ok().map(|()| Answer::Done { job, done: Done::Kept })
-            })))
+            Ok(Some(Box::pin(
+                async move { kept.await.ok().map(|()| Answer::Done { job, done: Done::Kept }) },
+            )))
         }
         _ => Ok(None),
     }

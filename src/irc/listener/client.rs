@@ -29,7 +29,9 @@ const READ_BYTES: usize = 4096;
 pub enum Framing {
     Plain,
     /// Each a message, text or binary.
-    WebSocket { binary: bool },
+    WebSocket {
+        binary: bool,
+    },
 }
 
 /// What a socket was bound for.
@@ -75,7 +77,12 @@ pub async fn serve(mut stream: TcpStream, peer: SocketAddr, manner: Arc<Manner>,
     drop(pass);
 }
 
-async fn frame<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: Peer, manner: &Manner, shared: &Shared) {
+async fn frame<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    peer: Peer,
+    manner: &Manner,
+    shared: &Shared,
+) {
     if !manner.websocket {
         return converse(stream, peer, Framing::Plain, shared).await;
     }

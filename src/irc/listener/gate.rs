@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn so_many_at_a_time_and_so_many_a_minute() {
         let gate = Arc::new(Gate::new(ConnectionLimits { per_address: 2, per_minute: 3 }));
-        let at = |ms| Timestamp(100_000 + ms);
+        let at = |ms: u64| Timestamp(100_000 + ms);
         let (here, there): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = gate.enter(here, at(0)).ok();
         let second = gate.enter(here, at(0)).ok();

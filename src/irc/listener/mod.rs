@@ -142,9 +142,8 @@ impl Shared {
 /// What the hub is told of the configuration.
 fn settings(config: &IrcConfig) -> Result<Settings, Fault> {
     let mut random = [0; 40];
-    getrandom::fill(&mut random).map_err(|error| {
-        Fault::new(Kind::Bug, format!("irc: the system gives no random bytes: {error}"))
-    })?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Fault::new(Kind::Bug, format!("irc: the system gives no random bytes: {error}")))?;
     let (seed, tag) = random.split_at(32);
     let tag = u64::from_le_bytes(tag.try_into().unwrap_or_default());
     Ok(Settings {

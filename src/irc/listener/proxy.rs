@@ -86,7 +86,8 @@ mod tests {
         check(b"PROXY TCP4 nonsense x 1 2\r\n", None, b"").await;
         check(&[b'P'; 300], None, b"").await;
         let v2 = |command: u8, family: u8, body: &[u8]| {
-            [&SIGNATURE[..], &[0x20 | command, family], &(body.len() as u16).to_be_bytes(), body, b"X"].concat()
+            [&SIGNATURE[..], &[0x20 | command, family], &(body.len() as u16).to_be_bytes(), body, b"X"]
+                .concat()
         };
         check(&v2(1, 0x11, &[192, 0, 2, 1, 0, 0, 0, 0, 0, 1, 0, 2]), Some(Some("192.0.2.1")), b"X").await;
         check(&v2(0, 0, &[]), Some(None), b"X").await;

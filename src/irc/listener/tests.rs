@@ -30,8 +30,8 @@ struct Served {
 }
 
 fn config(flood: Option<FloodConfig>) -> IrcConfig {
-    let listen = vec![ListenConfig { address: "127.0.0.1:0".into(), tls: None }];
-    IrcConfig { listen, flood, ..IrcConfig::default() }
+    let listen = vec![ListenConfig::plain("127.0.0.1:0")];
+    IrcConfig { listen, flood, cloak: false, ..IrcConfig::default() }
 }
 
 async fn serve(config: &IrcConfig, node: Arc<Mutex<StandIn>>) -> Served {
@@ -66,10 +66,10 @@ async fn answer(
         match command {
             Command::Submit { submission, reply } => {
                 let (answer, news) = node.lock().unwrap().submit(*submission);
-                let _ = reply.send(answer);
                 for news in news {
                     let _ = deliveries.send(Delivery { id: 0, link: None, uncertain: false, news }).await;
                 }
+                let _ = reply.send(answer);
             }
             Command::History { query, reply } => {
                 let _ = reply.send(node.lock().unwrap().history(&query));
@@ -289,7 +289,7 @@ async fn tls_serves_the_same() {
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/src/irc/listener/testdata");
     let tls = TlsConfig { cert: format!("{here}/cert.pem"), key: format!("{here}/key.pem") };
     let mut config = config(None);
-    config.listen.push(ListenConfig { address: "127.0.0.1:0".into(), tls: Some(tls) });
+    config.listen.push(ListenConfig { tls: Some(tls), ..ListenConfig::plain("127.0.0.1:0") });
     let served = serve(&config, Arc::default()).await;
 
     let mut roots = rustls::RootCertStore::empty();
@@ -334,8 +334,8 @@ async fn a_taken_port_and_a_missing_certificate_say_what_to_do() {
     let fault = Listener::bind(&second).await.err().unwrap();
     assert!(fault.message.contains("write host:port"), "{fault}");
     second.listen[0] = ListenConfig {
-        address: "127.0.0.1:0".into(),
         tls: Some(TlsConfig { cert: "no-such.pem".into(), key: "no-such.pem".into() }),
+        ..ListenConfig::plain("127.0.0.1:0")
     };
     let fault = Listener::bind(&second).await.err().unwrap();
     assert!(fault.message.contains("no-such.pem") && !fault.message.contains('\n'), "{fault}");

@@ -242,8 +242,12 @@ mod tests {
             frames.feed(&[byte]);
             got.extend(frames.take().unwrap());
         }
-        let expect =
-            [Message::Ping(b"hi".to_vec()), Message::Data(b"NICK bob".to_vec()), Message::Data(long), Message::Close];
+        let expect = [
+            Message::Ping(b"hi".to_vec()),
+            Message::Data(b"NICK bob".to_vec()),
+            Message::Data(long),
+            Message::Close,
+        ];
         assert_eq!(got, expect);
         assert_eq!(frames_of(b"a\r\nb\r\n", false), [&[0x81, 1, b'a', 0x81, 1, b'b'][..]].concat());
         frames.feed(&[0x81, 1, b'x']);

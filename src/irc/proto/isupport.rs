@@ -45,7 +45,9 @@ pub fn lines(network: &str) -> Vec<Vec<String>> {
         format!("AWAYLEN={AWAY_BYTES}"),
         format!("NAMELEN={REALNAME_BYTES}"),
         "LINELEN=512".into(),
-        format!("TARGMAX=PRIVMSG:{TARGETS},NOTICE:{TARGETS},TAGMSG:{TARGETS},JOIN:,PART:,KICK:,NAMES:,WHOIS:1,MONITOR:{MONITORED}"),
+        format!(
+            "TARGMAX=PRIVMSG:{TARGETS},NOTICE:{TARGETS},TAGMSG:{TARGETS},JOIN:,PART:,KICK:,WHOIS:1,MONITOR:{MONITORED}"
+        ),
         "MODES=12".into(),
         "ELIST=CMNTU".into(),
         "SAFELIST".into(),

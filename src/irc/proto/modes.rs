@@ -98,7 +98,13 @@ impl Modes {
     }
 
     /// Why somebody may not join, as numeric and text; `invited` overrides all but bans.
-    pub fn keeps_out(&self, face: &Face, key: Option<&str>, members: usize, invited: bool) -> Option<(u16, &'static str)> {
+    pub fn keeps_out(
+        &self,
+        face: &Face,
+        key: Option<&str>,
+        members: usize,
+        invited: bool,
+    ) -> Option<(u16, &'static str)> {
         if self.bans(face) && !invited {
             return Some((474, "Cannot join channel (+b)"));
         }

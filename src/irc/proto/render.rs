@@ -222,7 +222,9 @@ pub fn message(said: &Said<'_>, content: &Content, caps: CapSet, mark: &str) -> 
 fn reaction(said: &Said<'_>, (what, to): (&str, &str), caps: CapSet, mark: &str) -> Vec<Line> {
     if caps.has(Cap::MessageTags) {
         let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        return tagmsg(said, &[tag("+draft/react", what), tag("+draft/reply", to)], caps).into_iter().collect();
+        return tagmsg(said, &[tag("+draft/react", what), tag("+draft/reply", to)], caps)
+            .into_iter()
+            .collect();
     }
     let text = format!("\x01ACTION {mark}reacts: {what}\x01");
     live(said, &Live { notice: false, tags: Vec::new(), lines: vec![(text, false)] }, caps)

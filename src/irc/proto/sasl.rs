@@ -32,7 +32,9 @@ pub enum Step {
     /// The server has sent its challenge.
     ScramProof(Scram),
     /// The server has proved itself; the client says `+`.
-    ScramDone { account: String },
+    ScramDone {
+        account: String,
+    },
 }
 
 /// A piece of a message.
@@ -82,8 +84,11 @@ impl Exchange {
 /// A message of the server as the parameters of AUTHENTICATE lines.
 pub fn chunks(message: &[u8]) -> Vec<String> {
     let text = STANDARD.encode(message);
-    let mut chunks: Vec<String> =
-        text.as_bytes().chunks(CHUNK_BYTES).map(|chunk| String::from_utf8_lossy(chunk).into_owned()).collect();
+    let mut chunks: Vec<String> = text
+        .as_bytes()
+        .chunks(CHUNK_BYTES)
+        .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
+        .collect();
     if chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_BYTES) {
         chunks.push("+".to_owned());
     }
@@ -128,8 +133,7 @@ impl Scram {
         random: &[u8],
     ) -> (Self, String) {
         let nonce = format!("{nonce}{}", STANDARD.encode(random));
-        let challenge =
-            format!("r={nonce},s={},i={}", STANDARD.encode(&verifier.salt), verifier.iterations);
+        let challenge = format!("r={nonce},s={},i={}", STANDARD.encode(&verifier.salt), verifier.iterations);
         let scram = Self {
             account: account.to_owned(),
             verifier: verifier.clone(),

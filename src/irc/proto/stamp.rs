@@ -37,7 +37,8 @@ pub fn parse(text: &str) -> Option<Timestamp> {
     let mut time = time.splitn(3, ':').map(number);
     let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
     let valid = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !valid || hour > 23 || minute > 59 || second > 60 || fraction.is_empty() || number(fraction).is_none() {
+    if !valid || hour > 23 || minute > 59 || second > 60 || fraction.is_empty() || number(fraction).is_none()
+    {
         return None;
     }
     let milliseconds: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
@@ -80,7 +81,14 @@ mod tests {
             assert_eq!(parse(&server_time(Timestamp(at))), Some(Timestamp(at)));
         }
         assert_eq!(parse("1970-01-01T00:00:01Z"), Some(Timestamp(1000)));
-        for bad in ["", "2020", "2020-13-01T00:00:00Z", "2020-01-01T00:00:00", "2020-01-01T0x:00:00Z", "1969-01-01T00:00:00Z"] {
+        for bad in [
+            "",
+            "2020",
+            "2020-13-01T00:00:00Z",
+            "2020-01-01T00:00:00",
+            "2020-01-01T0x:00:00Z",
+            "1969-01-01T00:00:00Z",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         // No moment, however absurd, overflows.

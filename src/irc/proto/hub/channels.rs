@@ -86,7 +86,12 @@ impl Hub {
         };
         if let Some(channel) = self.own_channel(client, name) {
             let topic = shorten(topic, TOPIC_LINE_BYTES);
-            self.submit(client, Wanted::Topic, name, Intent::UpdateChannel { channel, change: Change::Topic(topic) });
+            self.submit(
+                client,
+                Wanted::Topic,
+                name,
+                Intent::UpdateChannel { channel, change: Change::Topic(topic) },
+            );
         }
     }
 
@@ -131,13 +136,15 @@ impl Hub {
 
     /// The node accepted a wish. Where an event came of it, the rest waits for its news.
     pub(super) fn accepted(&mut self, tag: u64, receipt: &Receipt) {
-        let Some(request) = self.requests.get_mut(&tag) else { return };
-        request.accepted = true;
-        if receipt.event.is_some() && request.wanted != Wanted::Nick && !request.shown {
-            return;
-        }
+        let is_event = receipt.event.is_some();
         let Some(request) = self.requests.remove(&tag) else { return };
         self.within(request.group, |hub| match request.wanted {
+            // News come before the receipt. Where none came, it counts for nothing, or not yet.
+            Wanted::Grant | Wanted::Kick | Wanted::Ban | Wanted::Policy if is_event => {
+                let why = "Noted; it acts once enough of those of that rank say the same";
+                hub.standard(request.client, "NOTE", &["MODE", "PENDING", &request.target], why);
+            }
+            _ if is_event && request.wanted != Wanted::Nick => {}
             Wanted::Nick => hub.renamed_self(&request.person, &request.target),
             Wanted::Join => {
                 let Some(channel) = receipt.channel else { return };

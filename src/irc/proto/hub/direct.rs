@@ -86,7 +86,9 @@ impl Directs {
         for ((a, b), of) in &self.pairs {
             let other = if a == person { b } else { a };
             let spoken = of.iter().rev().find(|direct| !direct.live.lines.is_empty());
-            if (a == person || b == person) && let Some(last) = spoken {
+            if (a == person || b == person)
+                && let Some(last) = spoken
+            {
                 partners.push((other.as_str(), last));
             }
         }
@@ -113,11 +115,25 @@ impl Direct {
     pub fn lines(&self, caps: CapSet, mark: &str) -> Vec<Line> {
         let account = self.account.as_deref();
         if self.live.lines.is_empty() {
-            let said = render::Said { id: &self.id, at: self.at, prefix: &self.prefix, account, bot: self.bot, target: &self.nick };
+            let said = render::Said {
+                id: &self.id,
+                at: self.at,
+                prefix: &self.prefix,
+                account,
+                bot: self.bot,
+                target: &self.nick,
+            };
             let playback = caps.has(Cap::EventPlayback);
             return render::tagmsg(&said, &self.live.tags, caps).filter(|_| playback).into_iter().collect();
         }
-        let said = render::Said { id: &self.id, at: self.at, prefix: &self.prefix, account, bot: self.bot, target: &self.nick };
+        let said = render::Said {
+            id: &self.id,
+            at: self.at,
+            prefix: &self.prefix,
+            account,
+            bot: self.bot,
+            target: &self.nick,
+        };
         if mark.is_empty() {
             return render::live(&said, &self.live, caps);
         }
@@ -139,7 +155,8 @@ impl Hub {
         let Some(to) = self.person_named(target) else {
             return match self.names.holder(target) {
                 Some(_) => {
-                    let why = "They are on another network: direct messages do not go there yet; nothing was sent";
+                    let why =
+                        "They are on another network: direct messages do not go there yet; nothing was sent";
                     self.reply(client, 531, &[target], why);
                 }
                 None if live.notice => {}
@@ -176,7 +193,12 @@ impl Hub {
     }
 
     /// A direct message of a client that says nothing yet.
-    pub(super) fn direct_from(&mut self, client: ClientId, (from, to, nick): (&str, &str, &str), id: String) -> Option<Direct> {
+    pub(super) fn direct_from(
+        &mut self,
+        client: ClientId,
+        (from, to, nick): (&str, &str, &str),
+        id: String,
+    ) -> Option<Direct> {
         let number = self.directs.next_number();
         let user = self.user_of(client)?;
         Some(Direct {
@@ -349,5 +371,9 @@ impl Hub {
 
 /// Whether it is a CTCP request or answer.
 fn is_request(direct: &Direct) -> bool {
-    direct.live.lines.first().is_some_and(|(text, _)| text.starts_with('\x01') && !text.starts_with("\x01ACTION"))
+    direct
+        .live
+        .lines
+        .first()
+        .is_some_and(|(text, _)| text.starts_with('\x01') && !text.starts_with("\x01ACTION"))
 }

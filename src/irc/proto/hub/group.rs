@@ -6,7 +6,7 @@ use crate::irc::proto::caps::Cap;
 use crate::irc::proto::line::{Input, Line};
 use crate::irc::proto::session::{ClientId, HELD_LINES};
 
-/// How long a wish waits for its answer and its news before it is given up.
+/// How long a wish waits for its answer before it is given up.
 const REQUEST_MS: u64 = 20_000;
 /// Bytes of a label (IRCv3 labeled-response); a longer one is ignored.
 const LABEL_BYTES: usize = 64;
@@ -26,7 +26,9 @@ impl Hub {
     /// Handles a line now or, while an earlier one is under way, later.
     pub(super) fn enqueue(&mut self, client: ClientId, input: Input) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
-        if is_pong(&input) || (session.held.is_empty() && may_follow(session.under_way, session.saying, &input)) {
+        if is_pong(&input)
+            || (session.held.is_empty() && may_follow(session.under_way, session.saying, &input))
+        {
             return self.run(client, input);
         }
         session.held.push_back(input);
@@ -152,10 +154,10 @@ impl Hub {
         }
     }
 
-    /// Gives up wishes that were accepted and of which nothing was heard.
+    /// Gives up wishes of which nothing was heard.
     pub(super) fn give_up_late(&mut self) {
         let now = self.now;
-        let late = self.requests.iter().filter(|(_, r)| r.accepted && now.since_ms(r.at) > REQUEST_MS);
+        let late = self.requests.iter().filter(|(_, r)| now.since_ms(r.at) > REQUEST_MS);
         for tag in late.map(|(tag, _)| *tag).collect::<Vec<_>>() {
             if let Some(request) = self.requests.remove(&tag) {
                 self.within(request.group, |_| {});
@@ -190,7 +192,8 @@ impl Hub {
         // A batch that is the whole answer carries the label itself.
         let is_one_batch = lines[0].command == "BATCH"
             && lines[0].params.first().is_some_and(|first| {
-                let end = lines.last().filter(|last| last.command == "BATCH").and_then(|last| last.params.first());
+                let end =
+                    lines.last().filter(|last| last.command == "BATCH").and_then(|last| last.params.first());
                 end.is_some_and(|end| end.strip_prefix('-') == first.strip_prefix('+'))
             });
         if is_one_batch {

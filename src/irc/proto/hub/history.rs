@@ -18,9 +18,16 @@ pub(super) enum Query {
     /// What a client missed.
     Replay(ClientId, ChannelId),
     /// What a client asked for.
-    Asked { client: ClientId, channel: ChannelId, group: Option<u64> },
+    Asked {
+        client: ClientId,
+        channel: ChannelId,
+        group: Option<u64>,
+    },
     /// The newest of one channel, for TARGETS.
-    Newest { list: u64, channel: ChannelId },
+    Newest {
+        list: u64,
+        channel: ChannelId,
+    },
     Targets(Box<Targets>),
 }
 
@@ -75,19 +82,39 @@ impl Hub {
         }
         let needed = if wish == "BETWEEN" { 5 } else { 4 };
         if !["BEFORE", "AFTER", "LATEST", "AROUND", "BETWEEN"].contains(&wish.as_str()) {
-            return self.standard(client, "FAIL", &["CHATHISTORY", "INVALID_PARAMS", &wish], "Unknown command");
+            return self.standard(
+                client,
+                "FAIL",
+                &["CHATHISTORY", "INVALID_PARAMS", &wish],
+                "Unknown command",
+            );
         }
         if params.len() < needed {
-            return self.standard(client, "FAIL", &["CHATHISTORY", "INVALID_PARAMS", &wish], "Insufficient parameters");
+            return self.standard(
+                client,
+                "FAIL",
+                &["CHATHISTORY", "INVALID_PARAMS", &wish],
+                "Insufficient parameters",
+            );
         }
         let (target, limit) = (params[1].clone(), params[needed - 1].parse::<usize>());
         let points: Option<Vec<Point>> = params[2..needed - 1].iter().map(|text| point(text)).collect();
         let (Some(points), Ok(limit)) = (points, limit) else {
-            return self.standard(client, "FAIL", &["CHATHISTORY", "INVALID_PARAMS", &wish], "Invalid parameters");
+            return self.standard(
+                client,
+                "FAIL",
+                &["CHATHISTORY", "INVALID_PARAMS", &wish],
+                "Invalid parameters",
+            );
         };
         let limit = limit.min(HISTORY);
         let Some(selection) = select(&wish, &points) else {
-            return self.standard(client, "FAIL", &["CHATHISTORY", "INVALID_PARAMS", &wish], "Invalid parameters");
+            return self.standard(
+                client,
+                "FAIL",
+                &["CHATHISTORY", "INVALID_PARAMS", &wish],
+                "Invalid parameters",
+            );
         };
         if target.starts_with('#') {
             return self.ask_channel(client, (&wish, &target), selection, limit);
@@ -95,14 +122,22 @@ impl Hub {
         self.ask_person(client, (&wish, &target), &selection, limit);
     }
 
-    fn ask_channel(&mut self, client: ClientId, (wish, target): (&str, &str), selection: Selection, limit: usize) {
-        let room = self.room(target).filter(|(_, room)| is_channel(target) && room.attached.contains(&client));
+    fn ask_channel(
+        &mut self,
+        client: ClientId,
+        (wish, target): (&str, &str),
+        selection: Selection,
+        limit: usize,
+    ) {
+        let room =
+            self.room(target).filter(|(_, room)| is_channel(target) && room.attached.contains(&client));
         let Some((channel, _)) = room else {
             let why = "Messages could not be retrieved";
             return self.standard(client, "FAIL", &["CHATHISTORY", "INVALID_TARGET", wish, target], why);
         };
         let messages = !self.has(client, Cap::EventPlayback);
-        let anchors = (anchor(&selection.after), anchor(&selection.before), selection.around.as_ref().map(anchor));
+        let anchors =
+            (anchor(&selection.after), anchor(&selection.before), selection.around.as_ref().map(anchor));
         let (Some(after), Some(before), around) = anchors else {
             return self.show_asked(client, channel, &[]);
         };
@@ -147,7 +182,13 @@ impl Hub {
         self.send_page(client, &name, lines);
     }
 
-    fn ask_person(&mut self, client: ClientId, (wish, target): (&str, &str), selection: &Selection, limit: usize) {
+    fn ask_person(
+        &mut self,
+        client: ClientId,
+        (wish, target): (&str, &str),
+        selection: &Selection,
+        limit: usize,
+    ) {
         let (own, other) = (self.person_of(client).map(str::to_owned), self.person_named(target));
         let (Some(own), Some(other)) = (own, other) else {
             let why = "Messages could not be retrieved";
@@ -168,10 +209,16 @@ impl Hub {
     }
 
     fn targets(&mut self, client: ClientId, params: &[String]) {
-        let points: Option<Vec<Point>> = params.get(1..3).map(|two| two.iter().filter_map(|text| point(text)).collect());
+        let points: Option<Vec<Point>> =
+            params.get(1..3).map(|two| two.iter().filter_map(|text| point(text)).collect());
         let limit = params.get(3).and_then(|limit| limit.parse::<usize>().ok());
         let (Some([Point::Time(a), Point::Time(b)]), Some(limit)) = (points.as_deref(), limit) else {
-            return self.standard(client, "FAIL", &["CHATHISTORY", "INVALID_PARAMS", "TARGETS"], "Invalid parameters");
+            return self.standard(
+                client,
+                "FAIL",
+                &["CHATHISTORY", "INVALID_PARAMS", "TARGETS"],
+                "Invalid parameters",
+            );
         };
         let (from, to) = (*a.min(b), *a.max(b));
         let Some(own) = self.person_of(client).map(str::to_owned) else { return };
@@ -184,8 +231,11 @@ impl Hub {
             };
             found.push((last.at, nick));
         }
-        let channels: Vec<ChannelId> =
-            self.sessions.get(&client).map(|session| session.channels.keys().copied().collect()).unwrap_or_default();
+        let channels: Vec<ChannelId> = self
+            .sessions
+            .get(&client)
+            .map(|session| session.channels.keys().copied().collect())
+            .unwrap_or_default();
         let group = self.expect();
         let waiting = channels.len();
         let limit = limit.min(HISTORY);
@@ -198,7 +248,10 @@ impl Hub {
         self.queries.insert(list, Query::Targets(Box::new(targets)));
         for channel in channels {
             let span = Span { after: Anchor::Open, before: Anchor::Open, newest: true, messages: true };
-            self.ask(Query::Newest { list, channel }, HistoryQuery { channel, range: Range::Span(span), limit: 1 });
+            self.ask(
+                Query::Newest { list, channel },
+                HistoryQuery { channel, range: Range::Span(span), limit: 1 },
+            );
         }
     }
 
@@ -245,15 +298,29 @@ impl Hub {
         let sets = line.params.len() > 1;
         let valid = if target.starts_with('#') { self.room(target).is_some() } else { !target.contains(' ') };
         if sets && !valid {
-            return self.standard(client, "FAIL", &["MARKREAD", "INVALID_PARAMS", target], "There is no such target");
+            return self.standard(
+                client,
+                "FAIL",
+                &["MARKREAD", "INVALID_PARAMS", target],
+                "There is no such target",
+            );
         }
-        let (Some(person), folded) = (self.person_of(client).map(str::to_owned), fold(&target.to_lowercase())) else { return };
+        let (Some(person), folded) =
+            (self.person_of(client).map(str::to_owned), fold(&target.to_lowercase()))
+        else {
+            return;
+        };
         let Some(given) = line.params.get(1) else {
             let line = self.marker_line(&person, target);
             return self.emit(client, line);
         };
         let Some(at) = given.strip_prefix("timestamp=").and_then(stamp::parse) else {
-            return self.standard(client, "FAIL", &["MARKREAD", "INVALID_PARAMS", given], "Invalid timestamp");
+            return self.standard(
+                client,
+                "FAIL",
+                &["MARKREAD", "INVALID_PARAMS", given],
+                "Invalid timestamp",
+            );
         };
         let before = self.markers.get(&(person.clone(), folded.clone())).copied();
         if before.is_none_or(|before| at > before) {
@@ -312,7 +379,9 @@ fn select(wish: &str, points: &[Point]) -> Option<Selection> {
         ("LATEST", _) => span(first, Point::Open, true),
         ("BEFORE", _) => span(Point::Open, first, true),
         ("AFTER", _) => span(first, Point::Open, false),
-        ("AROUND", _) => Some(Selection { after: Point::Open, before: Point::Open, newest: false, around: Some(first) }),
+        ("AROUND", _) => {
+            Some(Selection { after: Point::Open, before: Point::Open, newest: false, around: Some(first) })
+        }
         // From the first towards the second, whichever is earlier: see `pick` and the driver.
         (_, Some(second)) => span(first, second, false),
         _ => None,
@@ -344,7 +413,9 @@ fn pick<'a>(all: &[&'a Direct], selection: &Selection, limit: usize) -> Vec<&'a 
         let from = at.saturating_sub(limit / 2);
         return all[from..].iter().take(limit).copied().collect();
     }
-    let (Some(mut after), Some(mut before)) = (place(&selection.after, 0), place(&selection.before, all.len())) else {
+    let (Some(mut after), Some(mut before)) =
+        (place(&selection.after, 0), place(&selection.before, all.len()))
+    else {
         return Vec::new();
     };
     let mut newest = selection.newest;

@@ -70,7 +70,9 @@ impl Hub {
 
     /// Where the channel itself takes in only whom a member lets in, an invitation is a grant.
     fn grant_entry(&mut self, client: ClientId, channel: crate::base::ChannelId, person: &str) {
-        let Some(room) = self.rooms.get(&channel).filter(|room| room.policy.join != JoinRule::Open) else { return };
+        let Some(room) = self.rooms.get(&channel).filter(|room| room.policy.join != JoinRule::Open) else {
+            return;
+        };
         let (name, subject) = (room.name.clone(), self.identities.get(person).copied());
         let Some(subject) = subject else { return };
         let (channel, subject) = (ChannelRef::Id(channel), Subject::Identity(subject));
@@ -124,7 +126,8 @@ impl Hub {
             return self.reply(client, 714, &[&name], "You are on that channel already");
         }
         if self.rooms.get(&id).is_some_and(|room| room.policy.join == JoinRule::Knock) {
-            let reason = line.params.get(1).map(|said| super::shorten(said, REASON_BYTES)).unwrap_or_default();
+            let reason =
+                line.params.get(1).map(|said| super::shorten(said, REASON_BYTES)).unwrap_or_default();
             let intent = Intent::Knock { channel: ChannelRef::Id(id), reason };
             return self.submit(client, Wanted::Knock, &name, intent);
         }

@@ -37,7 +37,10 @@ impl std::fmt::Debug for Work {
 /// What came of a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Done {
-    Hashed { hash: String, scram: Verifier },
+    Hashed {
+        hash: String,
+        scram: Verifier,
+    },
     Verified(bool),
     /// A note is durable.
     Kept,
@@ -236,7 +239,9 @@ impl Hub {
         greeting.tried = true;
         // `account:password` names the account; a password alone is the nick's.
         let (account, password) = match given.split_once(':') {
-            Some((account, password)) if self.accounts.get(account).is_some() => (account.to_owned(), password.to_owned()),
+            Some((account, password)) if self.accounts.get(account).is_some() => {
+                (account.to_owned(), password.to_owned())
+            }
             _ => (nick.to_owned(), given),
         };
         self.check_password(client, &account, password, Via::Pass);
@@ -274,7 +279,12 @@ impl Hub {
             Some(user) => user.prefix(),
             None => format!("{}!*@*", self.called(client)),
         };
-        self.reply(client, 900, &[&prefix, &account.name], &format!("You are now logged in as {}", account.name));
+        self.reply(
+            client,
+            900,
+            &[&prefix, &account.name],
+            &format!("You are now logged in as {}", account.name),
+        );
         let Some(session) = self.sessions.get_mut(&client) else { return };
         match &mut session.stage {
             Stage::Registering(greeting) => greeting.login = Some(account.name.clone()),
@@ -344,8 +354,13 @@ impl Hub {
 
     /// Takes a client out of the user it was, who goes if it was their last.
     fn detach_for_login(&mut self, client: ClientId, old: &str, alone: bool) {
-        let channels: Vec<_> =
-            self.sessions.get_mut(&client).map(|session| std::mem::take(&mut session.channels)).into_iter().flatten().collect();
+        let channels: Vec<_> = self
+            .sessions
+            .get_mut(&client)
+            .map(|session| std::mem::take(&mut session.channels))
+            .into_iter()
+            .flatten()
+            .collect();
         let prefix = self.users.get(old).map(super::User::prefix).unwrap_or_default();
         for (id, _) in channels {
             let Some(room) = self.rooms.get_mut(&id) else { continue };
@@ -371,7 +386,8 @@ impl Hub {
     fn free_nick(&self, name: &str) -> String {
         let taken = |nick: &str| self.users.values().any(|user| super::same_nick(&user.nick, nick));
         let base = if is_legal(name) { name.to_owned() } else { "user".to_owned() };
-        let mut candidates = std::iter::once(base.clone()).chain((1..).map(|n| format!("{}{n}", super::shorten(&base, 24))));
+        let mut candidates =
+            std::iter::once(base.clone()).chain((1..).map(|n| format!("{}{n}", super::shorten(&base, 24))));
         candidates.find(|nick| !taken(nick)).unwrap_or(base)
     }
 
@@ -405,7 +421,8 @@ impl Hub {
     pub(super) fn register_account(&mut self, client: ClientId, line: &Line) {
         let [name, _email, password, ..] = line.params.as_slice() else { return };
         let connected = self.person_of(client).is_some();
-        let refused = self.sessions.get_mut(&client).and_then(|session| session.greeting()?.refused_nick.clone());
+        let refused =
+            self.sessions.get_mut(&client).and_then(|session| session.greeting()?.refused_nick.clone());
         let called = match self.called(client) {
             called if called == "*" => refused.unwrap_or(called),
             called => called,
@@ -413,7 +430,12 @@ impl Hub {
         let name = if name == "*" { called.clone() } else { name.clone() };
         if !connected && !self.settings.before_connect {
             let why = "Finish connecting first";
-            return self.registration_failed(client, Via::Command, ("COMPLETE_CONNECTION_REQUIRED", &name), why);
+            return self.registration_failed(
+                client,
+                Via::Command,
+                ("COMPLETE_CONNECTION_REQUIRED", &name),
+                why,
+            );
         }
         if !connected && called == "*" {
             return self.registration_failed(client, Via::Command, ("NEED_NICK", &name), "Send NICK first");
@@ -470,12 +492,19 @@ impl Hub {
 
     fn add_account(&mut self, client: ClientId, (name, via): (&str, Via), password: String, scram: Verifier) {
         if self.accounts.get(name).is_some() {
-            return self.registration_failed(client, via, ("ACCOUNT_EXISTS", name), "Somebody has that account");
+            return self.registration_failed(
+                client,
+                via,
+                ("ACCOUNT_EXISTS", name),
+                "Somebody has that account",
+            );
         }
         // A guest that registers stays who it is; a name that is not its nick gets a person of its own.
         let own = self.person_of(client).map(str::to_owned);
         let fits = |person: &String| {
-            self.settings.guests == Guests::Leave || *person == fold(name) || self.accounts.of_person(person).is_none()
+            self.settings.guests == Guests::Leave
+                || *person == fold(name)
+                || self.accounts.of_person(person).is_none()
         };
         let person = own.filter(fits).unwrap_or_else(|| fold(name));
         let certificate = self.sessions.get(&client).and_then(|session| session.peer.certificate.clone());

@@ -135,7 +135,12 @@ impl Hub {
     }
 
     /// To the members of a channel from some role on: `@#channel`.
-    fn say_to_ranked(&mut self, client: ClientId, (shown, role, name): (&str, Option<Role>, &str), live: &Live) {
+    fn say_to_ranked(
+        &mut self,
+        client: ClientId,
+        (shown, role, name): (&str, Option<Role>, &str),
+        live: &Live,
+    ) {
         let Some((_, room)) = self.room(name) else {
             return self.reply(client, 403, &[name], "No such channel");
         };
@@ -161,7 +166,8 @@ impl Hub {
         let Some(user) = self.user_of(client) else { return };
         let (prefix, account, bot) = (user.prefix(), user.account.clone(), user.modes.contains(&'B'));
         let id = self.message_id();
-        let said = render::Said { id: &id, at: self.now, prefix: &prefix, account: account.as_deref(), bot, target };
+        let said =
+            render::Said { id: &id, at: self.now, prefix: &prefix, account: account.as_deref(), bot, target };
         for to in to {
             if to == client && !self.has(client, Cap::EchoMessage) {
                 continue;
@@ -227,8 +233,10 @@ impl Hub {
 
     /// A reaction to a message of a channel has a place in the log: whether it is one.
     fn reacts(&mut self, client: ClientId, target: &str, line: &Line) -> bool {
-        let to = line.tagged("+draft/reply").or(line.tagged("+reply")).and_then(|id| id.parse::<EventId>().ok());
-        let (Some(to), Some(what)) = (to, line.tagged("+draft/react").filter(|what| !what.trim().is_empty())) else {
+        let to =
+            line.tagged("+draft/reply").or(line.tagged("+reply")).and_then(|id| id.parse::<EventId>().ok());
+        let (Some(to), Some(what)) = (to, line.tagged("+draft/react").filter(|what| !what.trim().is_empty()))
+        else {
             return false;
         };
         let Some((channel, _)) = self.room(target) else { return false };

@@ -61,7 +61,7 @@ use super::respond::{self, Wanted};
 use super::session::{ClientId, Peer, Session, Stage};
 use super::{casemap, render};
 use crate::base::config::Guests;
-use crate::base::{ChannelId, Identity, Timestamp};
+use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::intent::{Actor, Intent, Submission};
 use crate::chat::name::ChannelName;
 use crate::chat::policy::Policy;
@@ -108,26 +108,52 @@ pub struct Settings {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// A line for a client, without its CR LF.
-    Send { client: ClientId, line: Arc<str> },
+    Send {
+        client: ClientId,
+        line: Arc<str>,
+    },
     /// No more for this client: send what is queued, then close. It is gone for the hub already.
-    Close { client: ClientId },
+    Close {
+        client: ClientId,
+    },
     /// Do not read this client until [`Effect::Resume`].
-    Pause { client: ClientId },
-    Resume { client: ClientId },
+    Pause {
+        client: ClientId,
+    },
+    Resume {
+        client: ClientId,
+    },
     /// Answer with [`Hub::answered`]; the tag is the submission's.
     Submit(Box<Submission>),
     /// Answer with [`Hub::history`].
-    History { query: u64, what: HistoryQuery },
+    History {
+        query: u64,
+        what: HistoryQuery,
+    },
     /// Keep a note; an empty value forgets it. Needs no answer.
-    Remember { key: String, value: Vec<u8> },
+    Remember {
+        key: String,
+        value: Vec<u8>,
+    },
     /// Keep a note and answer with [`Hub::done`] once it is durable.
-    Keep { job: u64, key: String, value: Vec<u8> },
+    Keep {
+        job: u64,
+        key: String,
+        value: Vec<u8>,
+    },
     /// What takes long; answer with [`Hub::done`].
-    Compute { job: u64, work: Work },
+    Compute {
+        job: u64,
+        work: Work,
+    },
     /// Read certificates anew; answer with [`Hub::done`].
-    Reload { job: u64 },
+    Reload {
+        job: u64,
+    },
     /// Say [`Hub::drained`] once everything sent to the client so far has left.
-    Drain { client: ClientId },
+    Drain {
+        client: ClientId,
+    },
 }
 
 /// The state machine.
@@ -169,6 +195,8 @@ pub struct Hub {
     late: Vec<(String, ChannelId)>,
     /// Those who did not stay and were not taken out of their channels: the node stopped before.
     leftover: Vec<(String, Identity)>,
+    /// Messages taken back lately: a page of the past may have been read before.
+    redacted: VecDeque<EventId>,
     /// What hosts are hashed with; the same over restarts, so that masks keep meaning whom they meant.
     cloak_key: [u8; 32],
     now: Timestamp,
@@ -218,9 +246,6 @@ struct Request {
     target: String,
     group: Option<u64>,
     at: Timestamp,
-    /// Its news have been shown already, before the receipt came.
-    shown: bool,
-    accepted: bool,
     /// A message as the client wrote it.
     live: Option<Arc<render::Live>>,
 }
@@ -258,6 +283,7 @@ impl Hub {
             last_random: 0,
             late: Vec::new(),
             leftover: Vec::new(),
+            redacted: VecDeque::new(),
             cloak_key: [0; 32],
             effects: Vec::new(),
         };
@@ -329,7 +355,12 @@ impl Hub {
                 Refusal::NotPermitted(_) | Refusal::NotAMember => "REDACT_FORBIDDEN",
                 _ => "UNKNOWN_MSGID",
             };
-            return self.standard(request.client, "FAIL", &["REDACT", code, &request.target, id], &refusal.to_string());
+            return self.standard(
+                request.client,
+                "FAIL",
+                &["REDACT", code, &request.target, id],
+                &refusal.to_string(),
+            );
         }
         let (code, text) = respond::refusal(&request.wanted, refusal);
         self.reply(request.client, code, &[&request.target], &text);
@@ -390,9 +421,7 @@ impl Hub {
         let (target, at, person) = (target.to_owned(), self.now, person.to_owned());
         let actor = Actor::Person { account: person.clone(), profile };
         let live = live.map(Arc::new);
-        let (shown, accepted) = (false, false);
-        self.requests
-            .insert(tag, Request { client, person, wanted, target, group, at, shown, accepted, live });
+        self.requests.insert(tag, Request { client, person, wanted, target, group, at, live });
         self.effects.push(Effect::Submit(Box::new(Submission {
             actor,
             intent,

@@ -32,7 +32,8 @@ impl Hub {
         let member = room.attached.contains(&client);
         let (name, created) = (room.name.clone(), (room.created_at.0 / 1000).to_string());
         let shown = room.modes.shown(member);
-        let words: Vec<&str> = std::iter::once(name.as_str()).chain(shown.iter().map(String::as_str)).collect();
+        let words: Vec<&str> =
+            std::iter::once(name.as_str()).chain(shown.iter().map(String::as_str)).collect();
         let line = self.numeric(client, 324, &words);
         self.emit(client, line);
         let line = self.numeric(client, 329, &[&name, &created]);
@@ -108,7 +109,8 @@ impl Hub {
                     return self.change_topic_right(client, channel, add);
                 }
                 let Some(room) = self.rooms.get_mut(&channel) else { return };
-                let changed = if add { room.modes.flags.insert(flag) } else { room.modes.flags.remove(&flag) };
+                let changed =
+                    if add { room.modes.flags.insert(flag) } else { room.modes.flags.remove(&flag) };
                 done.extend(changed.then_some(Change { add, mode: flag, argument: None }));
             }
             (mode, _) => {
@@ -118,7 +120,13 @@ impl Hub {
         }
     }
 
-    fn change_voice(&mut self, client: ClientId, channel: ChannelId, add: bool, nick: &str) -> Option<Change> {
+    fn change_voice(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        add: bool,
+        nick: &str,
+    ) -> Option<Change> {
         let name = self.rooms.get(&channel)?.name.clone();
         let Some(subject) = self.member_named(channel, nick) else {
             self.not_on_channel(client, nick, &name);
@@ -130,7 +138,13 @@ impl Hub {
         changed.then_some(Change { add, mode: 'v', argument: Some(shown) })
     }
 
-    fn change_key(&mut self, client: ClientId, channel: ChannelId, add: bool, key: Option<String>) -> Option<Change> {
+    fn change_key(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        add: bool,
+        key: Option<String>,
+    ) -> Option<Change> {
         let name = self.rooms.get(&channel)?.name.clone();
         if !add {
             let before = self.rooms.get_mut(&channel)?.modes.key.take()?;
@@ -147,7 +161,13 @@ impl Hub {
         Some(Change { add, mode: 'k', argument: Some(key) })
     }
 
-    fn change_limit(&mut self, client: ClientId, channel: ChannelId, add: bool, limit: Option<String>) -> Option<Change> {
+    fn change_limit(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        add: bool,
+        limit: Option<String>,
+    ) -> Option<Change> {
         let name = self.rooms.get(&channel)?.name.clone();
         if !add {
             self.rooms.get_mut(&channel)?.modes.limit.take()?;
@@ -163,7 +183,12 @@ impl Hub {
         Some(Change { add, mode: 'l', argument: Some(number.to_string()) })
     }
 
-    fn change_list(&mut self, client: ClientId, channel: ChannelId, (add, list, given): (bool, char, &str)) -> Option<Change> {
+    fn change_list(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        (add, list, given): (bool, char, &str),
+    ) -> Option<Change> {
         let (by, at, full) = (self.face(client).prefix, self.now, mask::normal(given));
         let room = self.rooms.get_mut(&channel)?;
         let name = room.name.clone();

@@ -81,7 +81,10 @@ impl Hub {
     }
 
     fn watched(&self, client: ClientId) -> Vec<String> {
-        self.sessions.get(&client).map(|session| session.monitors.values().cloned().collect()).unwrap_or_default()
+        self.sessions
+            .get(&client)
+            .map(|session| session.monitors.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     fn say_which_are_here(&mut self, client: ClientId, nicks: Vec<String>) {

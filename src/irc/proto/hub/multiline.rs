@@ -32,17 +32,33 @@ impl Hub {
         let (kind, target) = (line.params.get(1), line.params.get(2));
         let (Some(MULTILINE), Some(target)) = (kind.map(String::as_str), target) else {
             let what = kind.cloned().unwrap_or_default();
-            return self.standard(client, "FAIL", &["BATCH", "UNKNOWN_TYPE", &what], "Only draft/multiline is taken");
+            return self.standard(
+                client,
+                "FAIL",
+                &["BATCH", "UNKNOWN_TYPE", &what],
+                "Only draft/multiline is taken",
+            );
         };
         if !self.has(client, Cap::Multiline) {
-            return self.standard(client, "FAIL", &["BATCH", "UNKNOWN_TYPE", MULTILINE], "Request the capability first");
+            return self.standard(
+                client,
+                "FAIL",
+                &["BATCH", "UNKNOWN_TYPE", MULTILINE],
+                "Request the capability first",
+            );
         }
-        let label = line.tagged("label").map(str::to_owned).filter(|_| self.has(client, Cap::LabeledResponse));
+        let label =
+            line.tagged("label").map(str::to_owned).filter(|_| self.has(client, Cap::LabeledResponse));
         let (target, tags) = (target.clone(), client_tags(line));
         let Some(session) = self.sessions.get_mut(&client) else { return };
         let taken = session.batches.len() >= OPEN_BATCHES || session.batches.contains_key(name);
         if taken || name.is_empty() || name.len() > REFERENCE_BYTES {
-            return self.standard(client, "FAIL", &["BATCH", "MULTILINE_INVALID"], "That batch cannot be opened");
+            return self.standard(
+                client,
+                "FAIL",
+                &["BATCH", "MULTILINE_INVALID"],
+                "That batch cannot be opened",
+            );
         }
         let batch = OpenBatch { target, label, tags, notice: false, lines: Vec::new(), bytes: 0 };
         session.batches.insert(name.to_owned(), batch);

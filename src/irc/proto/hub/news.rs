@@ -22,6 +22,9 @@ type Rendered = BTreeMap<CapSet, Vec<(Line, Arc<str>)>>;
 /// Clients that joined a channel which the mirror does not know yet; more are not kept.
 pub(super) const LATE_JOINS: usize = 1024;
 
+/// Messages taken back that are remembered.
+const REDACTED: usize = 1024;
+
 /// What a piece of news comes with.
 struct Fresh {
     /// The client that caused it.
@@ -102,7 +105,11 @@ impl Hub {
                 self.revoked(news.channel, subject, *then);
             }
             What::Changed(change) => self.policy_changed(news, change),
-            What::Redacted { .. } => self.fan_out(news, &fresh),
+            What::Redacted { target, .. } => {
+                self.redacted.push_front(*target);
+                self.redacted.truncate(REDACTED);
+                self.fan_out(news, &fresh);
+            }
             What::Knocked { reason } => {
                 self.knocked(news, reason);
                 if let Some(request) = request {
@@ -451,18 +458,15 @@ impl Hub {
 
     /// News as lines. A replayed line carries a mark where the client lacks server-time.
     pub(super) fn render(&self, news: &News, caps: CapSet, mark: &str, live: Option<&Live>) -> Vec<Line> {
+        if live.is_none() && self.redacted.contains(&news.event) {
+            return Vec::new();
+        }
         let prefix = self.prefix(&news.author);
         let id = news.event.to_string();
         let account = self.account_of(&news.author.identity);
         let bot = self.local(&news.author.identity).is_some_and(|user| user.modes.contains(&'B'));
-        let said = render::Said {
-            id: &id,
-            at: news.at,
-            prefix: &prefix,
-            account,
-            bot,
-            target: &news.channel_name,
-        };
+        let said =
+            render::Said { id: &id, at: news.at, prefix: &prefix, account, bot, target: &news.channel_name };
         let line = |command: &str| Line::from(prefix.as_str(), command).param(news.channel_name.as_str());
         let line = match &news.what {
             What::Message(content) => {
@@ -492,7 +496,8 @@ impl Hub {
                 let who = self.shown(subject);
                 match then {
                     Standing::Out | Standing::Banned => {
-                        let reason = if reason.is_empty() { self.shown(&news.author) } else { reason.clone() };
+                        let reason =
+                            if reason.is_empty() { self.shown(&news.author) } else { reason.clone() };
                         line("KICK").param(who).text(reason)
                     }
                     Standing::Demoted(role) => {

@@ -37,7 +37,8 @@ impl Hub {
             return self.reply(client, 401, &[nick], "No such nick");
         };
         let by = self.called(client);
-        let reason = line.params.get(1).map_or("no reason given".to_owned(), |reason| shorten(reason, REASON_BYTES));
+        let reason =
+            line.params.get(1).map_or("no reason given".to_owned(), |reason| shorten(reason, REASON_BYTES));
         let prefix = self.face(client).prefix;
         for id in victims {
             self.emit(id, Line::from(prefix.as_str(), "KILL").param(nick.as_str()).text(reason.as_str()));
@@ -79,7 +80,8 @@ impl Hub {
             'u' => {
                 let up = self.now.since_ms(self.settings.started) / 1000;
                 let (days, rest) = (up / 86_400, up % 86_400);
-                let text = format!("Server Up {days} days {}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+                let text =
+                    format!("Server Up {days} days {}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
                 self.reply(client, 242, &[], &text);
             }
             'o' | 'm' | 'l' | 'a' if !is_oper => {
@@ -97,7 +99,12 @@ impl Hub {
                     .iter()
                     .map(|(id, session)| {
                         let since = stamp::plain(session.connected_at);
-                        format!("{} from {} since {since}, {} channels", self.called(*id), session.peer.host, session.channels.len())
+                        format!(
+                            "{} from {} since {since}, {} channels",
+                            self.called(*id),
+                            session.peer.host,
+                            session.channels.len()
+                        )
                     })
                     .collect();
                 for text in told {
@@ -107,7 +114,11 @@ impl Hub {
             'm' => {
                 let text = format!(
                     "{} clients, {} users, {} accounts, {} channels, {} wishes under way",
-                    self.sessions.len(), self.users.len(), self.accounts.len(), self.rooms.len(), self.requests.len()
+                    self.sessions.len(),
+                    self.users.len(),
+                    self.accounts.len(),
+                    self.rooms.len(),
+                    self.requests.len()
                 );
                 self.reply(client, 249, &["m"], &text);
             }

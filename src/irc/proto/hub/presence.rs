@@ -13,7 +13,8 @@ use crate::irc::proto::session::{ClientId, Stage};
 
 impl Hub {
     pub(super) fn away(&mut self, client: ClientId, line: &Line) {
-        let message = line.params.first().filter(|text| !text.is_empty()).map(|text| shorten(text, AWAY_BYTES));
+        let message =
+            line.params.first().filter(|text| !text.is_empty()).map(|text| shorten(text, AWAY_BYTES));
         let Some(person) = self.person_of(client).map(str::to_owned) else {
             return self.away_before(client, message);
         };
@@ -116,7 +117,8 @@ impl Hub {
 
     pub(super) fn quit(&mut self, client: ClientId, line: &Line) {
         let said = line.params.first().filter(|reason| !reason.is_empty());
-        let reason = said.map_or("Client quit".to_owned(), |reason| format!("Quit: {}", shorten(reason, REASON_BYTES)));
+        let reason = said
+            .map_or("Client quit".to_owned(), |reason| format!("Quit: {}", shorten(reason, REASON_BYTES)));
         self.close(client, &reason);
     }
 
@@ -181,8 +183,7 @@ impl Hub {
             }
             self.quitting.insert((identity, channel));
             self.forget_cursor(person, channel);
-            let intent =
-                Intent::LeaveChannel { channel: ChannelRef::Id(channel), reason: reason.to_owned() };
+            let intent = Intent::LeaveChannel { channel: ChannelRef::Id(channel), reason: reason.to_owned() };
             let profile = Profile { username: nick.to_owned(), ..Profile::default() };
             let target = channel.to_string();
             self.hand_in((0, person, profile), Wanted::Quit, &target, intent, (None, None));

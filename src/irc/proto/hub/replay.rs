@@ -1,7 +1,7 @@
 //! What was missed, and how far each user has read: cursors, replays, and the PINGs that move them.
 
-use super::{Effect, Hub};
 use super::direct::Direct;
+use super::{Effect, Hub};
 use crate::base::{ChannelId, Identity, Timestamp};
 use crate::chat::view::{News, What};
 use crate::irc::proto::accounts::Account;
@@ -46,7 +46,8 @@ impl Hub {
             if let Ok(identity) = text.parse::<Identity>() {
                 self.leftover.push((person.to_owned(), identity));
             }
-        } else if let Some((person, target)) = key.strip_prefix("read/").and_then(|rest| rest.split_once('/')) {
+        } else if let Some((person, target)) = key.strip_prefix("read/").and_then(|rest| rest.split_once('/'))
+        {
             if let Ok(at) = text.parse() {
                 self.markers.insert((person.to_owned(), target.to_owned()), Timestamp(at));
             }
@@ -130,7 +131,12 @@ impl Hub {
     }
 
     /// A page of what a client missed: oldest first; empty means that there is no more.
-    pub(super) fn replay_next(&mut self, query: u64, (client, channel): (ClientId, ChannelId), page: &[News]) {
+    pub(super) fn replay_next(
+        &mut self,
+        query: u64,
+        (client, channel): (ClientId, ChannelId),
+        page: &[News],
+    ) {
         if self.replay(client, channel).is_some_and(|replay| replay.query == Some(query)) {
             self.replay_page(client, channel, page);
         }
@@ -227,7 +233,8 @@ impl Hub {
         self.emit(client, open.param("chathistory").param(name));
         for line in lines {
             // A batch within is part of this one by its first line.
-            let within = line.tagged("batch").is_some() || (line.command == "BATCH" && line.params[0].starts_with('-'));
+            let within = line.tagged("batch").is_some()
+                || (line.command == "BATCH" && line.params[0].starts_with('-'));
             let line = if within { line } else { line.tag("batch", id.as_str()) };
             self.emit(client, line);
         }

@@ -97,7 +97,8 @@ impl Hub {
             'h' => Role::Custom(HALF_RANK),
             _ => Role::Moderator,
         };
-        let has = self.rooms.get(&channel).and_then(|room| room.members.get(&subject)).map(|member| member.role);
+        let has =
+            self.rooms.get(&channel).and_then(|room| room.members.get(&subject)).map(|member| member.role);
         // What is so already needs no wish, nor an answer.
         let shown = self.rooms.get(&channel).and_then(|room| room.members.get(&subject));
         let shown = shown.map(|member| self.shown_role(member));
@@ -144,7 +145,12 @@ impl Hub {
         let nicks: Vec<&str> = line.params[1].split(',').filter(|nick| !nick.is_empty()).collect();
         let reason = line.params.get(2).map(|reason| shorten(reason, REASON_BYTES)).unwrap_or_default();
         if channels.len() > 1 && channels.len() != nicks.len() {
-            return self.reply(client, 461, &["KICK"], "As many channels as nicks are needed, or one channel");
+            return self.reply(
+                client,
+                461,
+                &["KICK"],
+                "As many channels as nicks are needed, or one channel",
+            );
         }
         for (index, nick) in nicks.into_iter().take(KICKED_PER_LINE).enumerate() {
             let name = channels.get(index).or(channels.first()).copied().unwrap_or("");

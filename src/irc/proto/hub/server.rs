@@ -90,7 +90,8 @@ impl Hub {
         let text: Vec<String> = match &wanted {
             None => {
                 let names: Vec<&str> = Self::commands().collect();
-                let mut text: Vec<String> = vec!["Commands of this server; HELP <command> tells more:".to_owned()];
+                let mut text: Vec<String> =
+                    vec!["Commands of this server; HELP <command> tells more:".to_owned()];
                 text.extend(names.chunks(10).map(|some| some.join(" ")));
                 text
             }
@@ -125,7 +126,10 @@ impl Hub {
             return self.isupport(client);
         }
         let (id, server) = (self.batch_id(), self.settings.server.clone());
-        self.emit(client, Line::from(server.as_str(), "BATCH").param(format!("+{id}")).param("draft/isupport"));
+        self.emit(
+            client,
+            Line::from(server.as_str(), "BATCH").param(format!("+{id}")).param("draft/isupport"),
+        );
         for tokens in isupport::lines(&self.settings.network) {
             let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
             let line = self.numeric(client, 5, &tokens).text("are supported by this server");
@@ -222,11 +226,19 @@ impl Hub {
 /// What HELP says of a command beyond its specification.
 fn explain(name: &str) -> Option<&'static str> {
     Some(match name {
-        "JOIN" => "JOIN <#channel>{,<#channel>} [keys]: become a member; founds the channel if there is none of that name",
+        "JOIN" => {
+            "JOIN <#channel>{,<#channel>} [keys]: become a member; founds the channel if there is none of that name"
+        }
         "PART" => "PART <#channel>{,<#channel>} [reason]: stop being a member",
-        "QUIT" => "QUIT [reason]: disconnect; whoever stays remains a member of their channels and finds what they missed",
-        "MODE" => "MODE <#channel> [modes]: +o and +a give roles that hold on every node; +b e I k l i m M n R s t C v are this server's",
-        "KICK" => "KICK <#channel> <nick> [reason]: removes somebody; whom a ban means is banned on every node",
+        "QUIT" => {
+            "QUIT [reason]: disconnect; whoever stays remains a member of their channels and finds what they missed"
+        }
+        "MODE" => {
+            "MODE <#channel> [modes]: +o and +a give roles that hold on every node; +b e I k l i m M n R s t C v are this server's"
+        }
+        "KICK" => {
+            "KICK <#channel> <nick> [reason]: removes somebody; whom a ban means is banned on every node"
+        }
         "REGISTER" => "REGISTER <account or *> <email or *> <password>: makes an account",
         "CHATHISTORY" => "CHATHISTORY LATEST|BEFORE|AFTER|AROUND|BETWEEN|TARGETS: what was said",
         "OPER" => "OPER <name> <password>: become an operator of this node",

@@ -129,7 +129,8 @@ impl Hub {
                 let given = words.get(1).map(|print| print.replace(':', "").to_ascii_lowercase()).or(own);
                 let fits = |print: &String| print.len() == 64 && print.bytes().all(|b| b.is_ascii_hexdigit());
                 let Some(print) = given.filter(fits) else {
-                    return self.service_says(client, "Give a SHA-256 fingerprint, or connect with a certificate");
+                    return self
+                        .service_says(client, "Give a SHA-256 fingerprint, or connect with a certificate");
                 };
                 if self.accounts.of_certificate(&print).is_some() {
                     return self.service_says(client, "That certificate is an account's already");
@@ -147,7 +148,8 @@ impl Hub {
             }
             ("GHOST", _) => return self.end_others(client),
             ("LOGOUT", _) => {
-                return self.service_says(client, "Reconnect to be somebody else: an account is who you are here");
+                return self
+                    .service_says(client, "Reconnect to be somebody else: an account is who you are here");
             }
             _ => return NICKSERV_HELP.iter().for_each(|text| self.service_says(client, text)),
         };
@@ -184,7 +186,11 @@ impl Hub {
             "VOICE" => "+v",
             "DEVOICE" => "-v",
             "REGISTER" => {
-                return self.says(client, "ChanServ", "Channels need no registration: their founders keep them.");
+                return self.says(
+                    client,
+                    "ChanServ",
+                    "Channels need no registration: their founders keep them.",
+                );
             }
             "KICK" => {
                 let line = rest.iter().skip(1).copied().collect::<Vec<_>>().join(" ");
@@ -194,7 +200,12 @@ impl Hub {
             "INFO" => {
                 let text = match self.room(channel) {
                     Some((_, room)) if self.may_see(client, room) => {
-                        format!("{} has {} members; created {}", room.name, room.members.len(), crate::irc::proto::stamp::plain(room.created_at))
+                        format!(
+                            "{} has {} members; created {}",
+                            room.name,
+                            room.members.len(),
+                            crate::irc::proto::stamp::plain(room.created_at)
+                        )
                     }
                     _ => "There is no such channel".to_owned(),
                 };

@@ -2,19 +2,21 @@
 //! gets, `*` drives the world. Running a script must give the script back.
 //!
 //! `* connect 1 host`, `* drop 1`, `* wait ms`, `* restart` (all connections gone, hub made anew
-//! from what the node kept), `* news first` / `* receipt first`, `* said @a:b #c text`.
+//! from what the node kept), `* said @a:b #c text`.
 
 use super::stand_in::StandIn;
-use super::{Effect, Hub, Settings};
+use super::{Done, Effect, Hub, Settings, Work};
 use crate::base::Timestamp;
+use crate::base::config::Guests;
 use crate::chat::message::Content;
 use crate::irc::proto::line::Lines;
-use crate::irc::proto::session::ClientId;
+use crate::irc::proto::accounts::Verifier;
+use crate::irc::proto::session::{ClientId, Peer};
 
 struct World {
     hub: Hub,
     node: StandIn,
-    news_first: bool,
+    settings: Settings,
     got: Vec<String>,
 }
 
@@ -24,13 +26,25 @@ fn settings() -> Settings {
         password: None,
         started: Timestamp(1_000_000),
         tags_from: 1000,
+        network: "Multichat".into(),
+        description: "a node".into(),
+        seed: [7; 32],
+        guests: Guests::Stay,
+        registration: true,
+        before_connect: false,
+        always_on: true,
+        opers: vec![("root".into(), "toor".into())],
+        motd: vec!["Be kind.".into()],
+        sts: None,
+        cloak: false,
     }
 }
 
 impl World {
     fn new(settings: Settings) -> Self {
         let node = StandIn { now: Timestamp(1_000_000), ..StandIn::default() };
-        Self { hub: Hub::new(settings, Vec::new(), Vec::new()), node, news_first: false, got: Vec::new() }
+        let hub = Hub::new(settings.clone(), Vec::new(), Vec::new());
+        Self { hub, node, settings, got: Vec::new() }
     }
 
     fn run(mut self, script: &str) -> String {
@@ -53,16 +67,18 @@ impl World {
         let now = self.node.now;
         match words.as_slice() {
             ["connect", client, host] => {
-                self.hub.connected(now, client.parse().unwrap(), (*host).to_owned(), false);
+                let peer = Peer { host: (*host).to_owned(), ..Peer::default() };
+                self.hub.connected(now, client.parse().unwrap(), peer);
             }
             ["drop", client] => {
-                let effects = self.hub.disconnected(now, client.parse().unwrap());
+                let effects = self.hub.disconnected(now, client.parse().unwrap(), "Connection closed");
                 self.act(effects);
             }
             // Registers without showing the greeting.
             ["user", client, nick, caps] => {
                 let client = client.parse().unwrap();
-                self.hub.connected(now, client, "10.0.0.1".to_owned(), false);
+                let peer = Peer { host: "10.0.0.1".to_owned(), ..Peer::default() };
+                self.hub.connected(now, client, peer);
                 let shown = self.got.len();
                 for line in [format!("NICK {nick}"), "USER u 0 * :Real".into(), format!("CAP REQ :{caps}")] {
                     self.send(client, &line);
@@ -80,10 +96,8 @@ impl World {
             }
             ["restart"] => {
                 let notes = self.node.notes.clone().into_iter().collect();
-                self.hub = Hub::new(settings(), self.node.views(), notes);
+                self.hub = Hub::new(self.settings.clone(), self.node.views(), notes);
             }
-            ["news", "first"] => self.news_first = true,
-            ["receipt", "first"] => self.news_first = false,
             ["said", home, channel, text] => {
                 for news in self.node.elsewhere(home, channel, Content::text(text.replace("\\n", "\n"))) {
                     let effects = self.hub.news(self.node.now, news);
@@ -119,22 +133,40 @@ impl World {
                 Effect::Submit(submission) => {
                     let tag = submission.tag;
                     let (answer, news) = self.node.submit(*submission);
+                    // The node tells its news before it answers.
                     let mut effects = Vec::new();
-                    if !self.news_first {
-                        effects.extend(self.hub.answered(now, tag, answer.clone()));
-                    }
                     for news in news {
                         effects.extend(self.hub.news(now, news));
                     }
-                    if self.news_first {
-                        effects.extend(self.hub.answered(now, tag, answer));
-                    }
+                    effects.extend(self.hub.answered(now, tag, answer));
                     self.act(effects);
                 }
                 Effect::History { query, what } => {
                     let effects = self.hub.history(now, query, self.node.history(&what));
                     self.act(effects);
                 }
+                Effect::Keep { job, key, value } => {
+                    self.node.remember(key, value);
+                    let effects = self.hub.done(now, job, Done::Kept);
+                    self.act(effects);
+                }
+                // Hashing is the shell's; here a hash is the password itself.
+                Effect::Compute { job, work } => {
+                    let done = match work {
+                        Work::Hash { password } => {
+                            Done::Hashed { scram: Verifier::of(&password, b"salt"), hash: password }
+                        }
+                        Work::Verify { password, hash } => Done::Verified(!hash.is_empty() && password == hash),
+                    };
+                    let effects = self.hub.done(now, job, done);
+                    self.act(effects);
+                }
+                Effect::Reload { job } => {
+                    let effects = self.hub.done(now, job, Done::Reloaded(Ok(())));
+                    self.act(effects);
+                }
+                Effect::Pause { client } => self.got.push(format!("{client}< paused")),
+                Effect::Resume { client } => self.got.push(format!("{client}< resumed")),
                 Effect::Drain { client } => {
                     let effects = self.hub.drained(now, client);
                     self.act(effects);
@@ -154,6 +186,7 @@ fn check_in(settings: Settings, script: &str) {
     let lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
     let expect = lines.collect::<Vec<_>>().join("\n");
     let got = World::new(settings).run(script);
+    if got != expect { std::fs::write(format!("/tmp/bless/{}", blake3::hash(expect.as_bytes())), format!("{expect}\n====\n{got}")).unwrap(); }
     assert!(got == expect, "expected:\n{expect}\n\ngot:\n{got}");
 }
 
@@ -169,7 +202,7 @@ fn a_client_registers_and_is_greeted() {
         1< :multichat.local 432 * 1bad :A nick is 1 to 30 letters, digits and []\\`_^{|}-, no digit first
         1> NICK bob
         1> USER bob 0 * :Bob B.
-        1> CAP REQ :batch sasl
+        1> CAP REQ :batch sts
         1< :multichat.local CAP * NAK :batch sasl
         1> CAP REQ :batch
         1< :multichat.local CAP * ACK :batch
@@ -555,4 +588,213 @@ fn a_client_need_not_wait_for_its_join_before_it_speaks() {
         let (before, after) = (got.find(before), got.find(after));
         assert!(before.is_some() && before < after, "{got}");
     }
+}
+
+fn passing() -> Settings {
+    Settings { guests: Guests::Leave, always_on: false, ..settings() }
+}
+
+#[test]
+fn guests_who_do_not_stay_quit_and_are_gone() {
+    check_in(
+        passing(),
+        "* user 1 bob batch
+        * user 2 carol batch
+        1> JOIN #c
+        2> JOIN #c
+        2> QUIT :off
+        1> NAMES #c
+        * user 3 carol batch
+        3> WHOWAS carol
+        3> JOIN #c
+        * restart
+        * wait 1
+        * user 4 dave batch
+        4> JOIN #c",
+    );
+}
+
+#[test]
+fn an_account_is_registered_and_its_nick_is_its_owners_alone() {
+    check(
+        "* user 1 bob batch
+        1> NS REGISTER sesame
+        1> WHOIS bob
+        1> JOIN #c
+        1> QUIT
+        * connect 2 10.9.9.9
+        2> CAP REQ :sasl
+        2> NICK bob
+        2> USER b 0 * :B
+        2> AUTHENTICATE PLAIN
+        2> AUTHENTICATE AGJvYgB3cm9uZw==
+        2> CAP END
+        2> CAP LS
+        2> AUTHENTICATE PLAIN
+        2> AUTHENTICATE AGJvYgBzZXNhbWU=
+        2> NICK bob
+        * connect 3 10.9.9.9
+        3> PASS wrong
+        3> NICK bob
+        3> USER b 0 * :B
+        * connect 4 10.9.9.9
+        4> PASS bob:sesame
+        4> NICK other
+        4> USER b 0 * :B
+        4> NS IDENTIFY bob sesame
+        * connect 5 10.9.9.9
+        5> REGISTER x * y",
+    );
+}
+
+#[test]
+fn modes_are_kept_and_enforced() {
+    check(
+        "* user 1 bob batch
+        * user 2 carol batch
+        1> JOIN #c
+        2> JOIN #c
+        2> MODE #c +m
+        1> MODE #c +mkl-n sesame 5
+        2> PRIVMSG #c :may I
+        1> MODE #c +v carol
+        2> PRIVMSG #c :thanks
+        1> MODE #c +b carol
+        1> MODE #c b
+        2> PRIVMSG #c :hm
+        1> MODE #c -v carol
+        2> PRIVMSG #c :hm
+        1> KICK #c carol :out
+        2> JOIN #c sesame
+        1> MODE #c -b carol!*@*
+        2> JOIN #c
+        2> JOIN #c sesame
+        1> MODE #c +o carol
+        2> MODE #c -o carol
+        1> MODE #c +xk
+        1> MODE #c -t
+        1> MODE #c
+        2> TOPIC #c :mine
+        * restart
+        * user 3 dave batch
+        3> JOIN #c
+        3> MODE #c
+        3> KNOCK #c",
+    );
+}
+
+#[test]
+fn direct_messages_reach_all_clients_of_both_and_wait_for_who_is_not_there() {
+    check(
+        "* user 1 bob echo-message message-tags
+        * user 2 bob batch znc.in/self-message
+        * user 3 carol server-time message-tags
+        1> @+x=y PRIVMSG carol :hi
+        3> NOTICE bob :there
+        3> PRIVMSG nobody :x
+        3> NOTICE nobody :x
+        3> AWAY :tea
+        1> PRIVMSG carol :\x01PING 1\x01
+        3> TAGMSG bob
+        3> @+typing=active TAGMSG bob
+        * drop 3
+        1> PRIVMSG carol :later
+        * wait 60000
+        * user 4 carol batch
+        4> PRIVMSG multichat :help
+        4> SILENCE bob
+        1> PRIVMSG carol :unheard
+        * restart
+        * user 5 carol draft/chathistory batch
+        5> CHATHISTORY LATEST bob * 10
+        5> CHATHISTORY BEFORE bob timestamp=1970-01-01T00:16:40.001Z 1",
+    );
+}
+
+#[test]
+fn history_is_asked_for_and_markers_are_kept() {
+    check(
+        "* user 1 bob draft/chathistory batch server-time draft/read-marker message-tags
+        1> JOIN #c
+        * said @al:hs.org #c one
+        * wait 1000
+        * said @al:hs.org #c two
+        1> CHATHISTORY LATEST #c * 1
+        1> CHATHISTORY AFTER #c timestamp=1970-01-01T00:16:40.500Z 10
+        1> CHATHISTORY BEFORE #c timestamp=1970-01-01T00:16:40.500Z 10
+        1> CHATHISTORY TARGETS timestamp=1970-01-01T00:00:00.000Z timestamp=1971-01-01T00:00:00.000Z 10
+        1> CHATHISTORY LATEST #none * 1
+        1> CHATHISTORY WHAT #c * 1
+        1> CHATHISTORY LATEST #c
+        1> MARKREAD #c
+        1> MARKREAD #c timestamp=1970-01-01T00:16:40.500Z
+        1> MARKREAD #c timestamp=1970-01-01T00:16:40.000Z
+        1> MARKREAD #c timestamp=x",
+    );
+}
+
+#[test]
+fn operators_may_more() {
+    check(
+        "* user 1 bob batch
+        * user 2 carol batch
+        1> KILL carol :no
+        1> OPER root wrong
+        1> OPER nobody toor
+        1> OPER root toor
+        2> MODE carol +w
+        1> WALLOPS :hear
+        1> STATS u
+        1> REHASH
+        1> KILL carol :bye
+        1> WHOIS bob
+        1> HELP KILL
+        1> HELP nonsense
+        1> LINKS
+        1> MONITOR + carol,bob
+        * user 3 carol batch",
+    );
+}
+
+#[test]
+fn what_a_client_sends_while_another_line_is_under_way_waits_its_turn() {
+    let mut world = World::new(settings());
+    world.order("user 1 bob batch");
+    let mut lines = Lines::default();
+    lines.feed(b"JOIN #c\r\nPING a\r\n");
+    lines.feed("NICK bob\r\n".repeat(100).as_bytes());
+    let mut effects = Vec::new();
+    while let Some(input) = lines.take() {
+        effects.extend(world.hub.input(world.node.now, 1, input));
+    }
+    let pauses = effects.iter().filter(|effect| matches!(effect, Effect::Pause { .. })).count();
+    assert_eq!(pauses, 1, "it is not read for a while");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "nothing overtakes");
+    world.got.clear();
+    world.act(effects);
+    let of = |text: &str| world.got.iter().position(|line| line.contains(text));
+    assert!(of("JOIN #c").is_some() && of("JOIN #c") < of("PONG"), "{:?}", world.got);
+    assert!(of("resumed") > of("PONG"));
+}
+
+#[test]
+fn multiline_messages_are_one_and_too_much_of_them_none() {
+    check(
+        "* user 1 bob draft/multiline batch echo-message message-tags
+        * user 2 carol batch
+        1> JOIN #c
+        2> JOIN #c
+        1> BATCH +1 draft/multiline #c
+        1> @batch=1 PRIVMSG #c :one
+        1> @batch=1 PRIVMSG #c :two
+        1> @batch=1;draft/multiline-concat PRIVMSG #c : and a half
+        1> BATCH -1
+        1> BATCH +2 draft/multiline #c
+        1> @batch=2 PRIVMSG #d :x
+        1> BATCH -2
+        1> BATCH +3 other #c
+        1> BATCH -4
+        1> REDACT #c nonsense
+        1> REDACT #none x",
+    );
 }

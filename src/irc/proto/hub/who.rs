@@ -76,7 +76,9 @@ impl Hub {
         if let Some((person, user)) = connected {
             return Some(self.user_card(person, user));
         }
-        let crate::irc::proto::names::Holder::Person(identity) = self.names.holder(nick)? else { return None };
+        let crate::irc::proto::names::Holder::Person(identity) = self.names.holder(nick)? else {
+            return None;
+        };
         let member = self.rooms.values().find_map(|room| room.members.get(identity))?;
         Some(self.member_card(member))
     }
@@ -99,16 +101,22 @@ impl Hub {
             }
         } else {
             let mask = if mask == "0" { "*" } else { mask };
-            for (person, user) in self.users.iter().filter(|(_, user)| who_matches(mask, user, &self.settings.server)) {
+            for (person, user) in
+                self.users.iter().filter(|(_, user)| who_matches(mask, user, &self.settings.server))
+            {
                 let exact = super::same_nick(mask, &user.nick);
                 let own = self.person_of(client) == Some(person);
                 let common = self.common_channel(client, person);
-                if found.len() < ANSWER_LINES && (exact || own || !user.modes.contains(&'i') || common.is_some()) {
+                if found.len() < ANSWER_LINES
+                    && (exact || own || !user.modes.contains(&'i') || common.is_some())
+                {
                     let (name, signs) = match common {
                         Some((id, name)) => {
                             let identity = self.identities.get(person);
-                            let member = identity.and_then(|i| self.rooms.get(&id).and_then(|room| room.members.get(i)));
-                            let signs = member.map(|member| self.signs(client, id, member)).unwrap_or_default();
+                            let member = identity
+                                .and_then(|i| self.rooms.get(&id).and_then(|room| room.members.get(i)));
+                            let signs =
+                                member.map(|member| self.signs(client, id, member)).unwrap_or_default();
                             (name, signs)
                         }
                         None => ("*".to_owned(), String::new()),
@@ -116,7 +124,9 @@ impl Hub {
                     found.push((self.user_card(person, user), name, signs));
                 }
             }
-            if found.is_empty() && let Some(card) = self.card(mask) {
+            if found.is_empty()
+                && let Some(card) = self.card(mask)
+            {
                 found.push((card, "*".to_owned(), String::new()));
             }
         }
@@ -130,8 +140,12 @@ impl Hub {
                 Some(fields) => self.whox(client, fields, &card, &channel, &flags),
                 None => {
                     let server = self.settings.server.clone();
-                    self.numeric(client, 352, &[&channel, &card.user, &card.host, &server, &card.nick, &flags])
-                        .text(format!("0 {}", card.realname))
+                    self.numeric(
+                        client,
+                        352,
+                        &[&channel, &card.user, &card.host, &server, &card.nick, &flags],
+                    )
+                    .text(format!("0 {}", card.realname))
                 }
             };
             self.emit(client, line);

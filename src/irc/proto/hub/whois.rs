@@ -99,8 +99,12 @@ impl Hub {
         let since = sessions.iter().map(|session| session.connected_at).min().unwrap_or(self.now);
         let secure = sessions.iter().all(|session| session.peer.secure);
         let hosts: Vec<String> = sessions.iter().map(|session| session.peer.host.clone()).collect();
-        let prints: Vec<String> = sessions.iter().filter_map(|session| session.peer.certificate.clone()).collect();
-        let modes = self.clients_named(nick).and_then(|ids| ids.first().map(|id| self.user_modes(*id))).unwrap_or_default();
+        let prints: Vec<String> =
+            sessions.iter().filter_map(|session| session.peer.certificate.clone()).collect();
+        let modes = self
+            .clients_named(nick)
+            .and_then(|ids| ids.first().map(|id| self.user_modes(*id)))
+            .unwrap_or_default();
         if secure {
             self.reply(client, 671, &[nick], "is using a secure connection");
         }
@@ -118,7 +122,14 @@ impl Hub {
     }
 
     /// Remembers a nick that is no longer somebody's.
-    pub(super) fn remember_departed(&mut self, nick: &str, user: &str, host: &str, realname: &str, person: &str) {
+    pub(super) fn remember_departed(
+        &mut self,
+        nick: &str,
+        user: &str,
+        host: &str,
+        realname: &str,
+        person: &str,
+    ) {
         if self.departed.len() >= DEPARTED {
             self.departed.pop_back();
         }
@@ -137,7 +148,8 @@ impl Hub {
         let Some(mask) = line.params.first().filter(|mask| !mask.is_empty()) else {
             return self.reply(client, 431, &[], "No nickname given");
         };
-        let wanted = line.params.get(1).and_then(|count| count.parse::<i64>().ok()).filter(|count| *count > 0);
+        let wanted =
+            line.params.get(1).and_then(|count| count.parse::<i64>().ok()).filter(|count| *count > 0);
         let most = wanted.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
         let server = self.settings.server.clone();
         let told: Vec<_> = self
