@@ -383,6 +383,12 @@ impl Hub {
         self.sessions.len()
     }
 
+    /// Whether nothing is under way for anybody.
+    #[cfg(test)]
+    fn is_at_rest(&self) -> bool {
+        self.groups.is_empty() && self.jobs.is_empty() && self.queries.is_empty() && self.monitored.is_empty()
+    }
+
     fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }

@@ -283,7 +283,10 @@ impl Hub {
             return self.close(client, "Bad password");
         }
         let reserved = self.accounts.get(&nick).is_some_and(|own| login.as_ref() != Some(&own.name));
-        if reserved && self.settings.password.is_none() && self.try_pass(client, &nick) {
+        let names_account = given.as_deref().and_then(|given| given.split_once(':'));
+        let names_account = names_account.is_some_and(|(account, _)| self.accounts.get(account).is_some());
+        let may_be_theirs = login.is_none() && (reserved || names_account);
+        if may_be_theirs && self.settings.password.is_none() && self.try_pass(client, &nick) {
             return;
         }
         let own_nick = self.own_nick(login.as_deref());

@@ -125,7 +125,11 @@ impl StandIn {
                 if who.role > Role::Moderator {
                     return Err(Refusal::NotPermitted("remove_members"));
                 }
-                let subject = self.member(id, whom).ok_or(Refusal::NoSuchPerson(String::new()))?;
+                let gone = Member { identity: whom, role: Role::Member, profile: Profile::default() };
+                let subject = match then {
+                    Standing::Free => self.member(id, whom).unwrap_or(gone),
+                    _ => self.member(id, whom).ok_or(Refusal::NoSuchPerson(String::new()))?,
+                };
                 let members = &mut self.channels.get_mut(&id).unwrap().members;
                 match then {
                     Standing::Out | Standing::Banned => members.retain(|m| m.identity != whom),
