@@ -246,36 +246,35 @@ fn two_people_talk_and_leave() {
         "* user 1 bob batch
         * user 2 carol server-time message-tags
         1> JOIN #rust
-        1< :bob!bob@multichat.local JOIN #rust
-        1< :multichat.local 331 bob #rust :No topic is set
+        1< :bob!u@multichat.local JOIN #rust
         1< :multichat.local 353 bob = #rust :~bob
         1< :multichat.local 366 bob #rust :End of NAMES list
         2> JOIN #Rust
-        1< :carol!carol@multichat.local JOIN #rust
+        1< :carol!u@multichat.local JOIN #rust
         1< PING :seen-2
-        2< :carol!carol@multichat.local JOIN #rust
-        2< :multichat.local 331 carol #rust :No topic is set
+        2< @time=1970-01-01T00:16:40.000Z :carol!u@multichat.local JOIN #rust
         2< :multichat.local 353 carol = #rust :~bob carol
         2< :multichat.local 366 carol #rust :End of NAMES list
         2> PRIVMSG #rust :hello
-        1< :carol!carol@multichat.local PRIVMSG #rust :hello
+        1< :carol!u@multichat.local PRIVMSG #rust :hello
         2< PING :seen-3
         1> PRIVMSG #rust :\x01ACTION waves\x01
-        2< @time=1970-01-01T00:16:40.000Z;msgid=EVENT4 :bob!bob@multichat.local PRIVMSG #rust :\x01ACTION waves\x01
+        2< @time=1970-01-01T00:16:40.000Z;msgid=EVENT4 :bob!u@multichat.local PRIVMSG #rust :\x01ACTION waves\x01
         1> PRIVMSG #rust :\x01VERSION\x01
+        2< @time=1970-01-01T00:16:40.000Z;msgid=5ojksrfekfbqcvbibzq76awr :bob!u@multichat.local PRIVMSG #rust :\x01VERSION\x01
         2> TOPIC #rust :mine
         2< :multichat.local 482 carol #rust :not permitted: set_topic
         1> TOPIC #rust :ours
-        1< :bob!bob@multichat.local TOPIC #rust :ours
-        2< @time=1970-01-01T00:16:40.000Z;msgid=EVENT5 :bob!bob@multichat.local TOPIC #rust :ours
+        1< :bob!u@multichat.local TOPIC #rust :ours
+        2< @time=1970-01-01T00:16:40.000Z;msgid=EVENT5 :bob!u@multichat.local TOPIC #rust :ours
         2> NICK caro
-        1< :carol!carol@multichat.local NICK caro
-        2< :carol!carol@multichat.local NICK caro
+        1< :carol!u@multichat.local NICK :caro
+        2< :carol!u@multichat.local NICK :caro
         2> PART #rust :off
-        1< :caro!caro@multichat.local PART #rust :off
-        2< @time=1970-01-01T00:16:40.000Z;msgid=EVENT7 :caro!caro@multichat.local PART #rust :off
+        1< :caro!u@multichat.local PART #rust :off
+        2< @time=1970-01-01T00:16:40.000Z;msgid=EVENT7 :caro!u@multichat.local PART #rust :off
         2> PRIVMSG #rust :still?
-        2< :multichat.local 404 caro #rust :not a member of the channel
+        2< :multichat.local 404 caro #rust :You're not on that channel
         2> PRIVMSG #nowhere :x
         2< :multichat.local 403 caro #nowhere :No such channel
         2> PART #rust
