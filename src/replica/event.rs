@@ -116,6 +116,13 @@ impl Event {
         Self { header, signature: device.sign(id.as_bytes()), checked: Some(id) }
     }
 
+    /// An event that nobody signed, for tests that are about history and need many.
+    #[cfg(test)]
+    pub(super) fn unsigned(header: Header) -> Self {
+        let id = header_id(&header);
+        Self { header, signature: Signature([0; 64]), checked: Some(id) }
+    }
+
     /// Checks everything that needs no history: the fields' own rules and the signature. Costs one
     /// signature verification the first time, nothing after; `verify` may run on any thread.
     ///

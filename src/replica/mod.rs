@@ -10,6 +10,8 @@ mod attacks;
 mod authority;
 pub mod event;
 mod lane;
+#[cfg(test)]
+mod model;
 mod packet;
 mod past;
 mod pending;
