@@ -26,6 +26,7 @@ pub struct LogicRefs {
     pub channel: Digest,
     pub grant: Digest,
     pub revocation: Digest,
+    pub commitment: Digest,
 }
 
 /// The references, computed once.
@@ -39,6 +40,7 @@ pub fn logic_refs() -> &'static LogicRefs {
         channel: logic_ref("channel", VERSION),
         grant: logic_ref("grant", VERSION),
         revocation: logic_ref("revocation", VERSION),
+        commitment: logic_ref("service_commitment", VERSION),
     })
 }
 

@@ -5,7 +5,9 @@ pub mod access;
 pub mod act;
 pub mod build;
 pub mod channel;
+pub mod commitment;
 pub mod facts;
+pub mod flow;
 #[cfg(test)]
 mod forged;
 pub mod grant;
@@ -14,6 +16,7 @@ pub mod logics;
 pub mod message;
 pub mod name;
 pub mod permissions;
+pub mod policy;
 pub mod profile;
 pub mod revocation;
 pub mod view;
