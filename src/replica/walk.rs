@@ -36,7 +36,7 @@ impl Replica {
     /// its events lie there. Newest events first, and never past the oldest that could still add some.
     pub(super) fn reach_into(&self, person: &Identity, from: &[EventId]) -> BTreeMap<EventId, u64> {
         let mut reached: BTreeMap<EventId, u64> =
-            self.authorities.lanes_of(person).map(|lane| (lane.opening, 0)).collect();
+            self.authorities.lanes_through(person).map(|lane| (lane.opening, 0)).collect();
         let newest_first = |id: EventId| Some((self.events.get(&id)?.timestamp, id));
         let mut open: BinaryHeap<(Timestamp, EventId)> =
             from.iter().filter_map(|id| newest_first(*id)).collect();
