@@ -36,6 +36,8 @@ pub struct Lane {
     pub(super) knocks: bool,
     /// Where the first two events of one place are, if the device signed such.
     pub(super) forked_at: Option<u64>,
+    /// What lower ranks leave of it; see `authority`.
+    pub(super) base: u64,
     /// Events from this place on are void.
     pub(super) keep: u64,
     /// The places of its authority events, with their numbers.
@@ -81,6 +83,7 @@ impl Lane {
             known,
             knocks: matches!(event.header.act, Act::Knock { .. }),
             forked_at: None,
+            base: WHOLE,
             keep: WHOLE,
             authorities: Vec::new(),
             trunk: Chain { before: None, ..Chain::branch(id, id, 0) },

@@ -150,8 +150,14 @@ impl<'a> Model<'a> {
         let mut model = Self { facts, held, kept, effective };
         let mut lanes: Vec<usize> = model.all().filter(|number| facts[*number].lane == *number).collect();
         lanes.sort_by_key(|lane| facts[*lane].rank);
-        for lane in lanes {
-            model.kept[lane] = model.keep(lane);
+        for equals in lanes.chunk_by(|one, other| facts[*one].rank == facts[*other].rank) {
+            for lane in equals {
+                model.kept[*lane] = model.keep(*lane);
+            }
+            let voted: Vec<u64> = equals.iter().map(|lane| model.voted(*lane, equals)).collect();
+            for (lane, voted) in equals.iter().zip(voted) {
+                model.kept[*lane] = model.kept[*lane].min(voted);
+            }
         }
         model
     }
@@ -257,19 +263,52 @@ impl<'a> Model<'a> {
             if !revocation.removes() || revocation.rank >= opening.rank || !self.is_effective(number) {
                 continue;
             }
-            // R4, R6.
-            if !opening.past.has(number) {
-                let seen = self.lane(lane).filter(|at| revocation.past.has(*at));
-                let cut = seen.map(|at| self.facts[at].header().seq + 1).max().unwrap_or(0);
-                keep = keep.min(cut);
-            } else if match opening.grant {
-                Some(grant) => grant != number && revocation.past.has(grant),
-                None => revocation.bans() && !self.is_lifted(number, Some(lane)),
-            } {
-                keep = 0;
-            }
+            keep = keep.min(self.left_by(number, lane));
         }
         keep
+    }
+
+    /// R4, R6: how many events of a lane a revocation leaves that acts on it.
+    fn left_by(&self, number: usize, lane: usize) -> u64 {
+        let (opening, revocation) = (&self.facts[lane], &self.facts[number]);
+        if !opening.past.has(number) {
+            let seen = self.lane(lane).filter(|at| revocation.past.has(*at));
+            return seen.map(|at| self.facts[at].header().seq + 1).max().unwrap_or(0);
+        }
+        let is_barred = match opening.grant {
+            Some(grant) => grant != number && revocation.past.has(grant),
+            None => revocation.bans() && !self.is_lifted(number, Some(lane)),
+        };
+        if is_barred { 0 } else { u64::MAX }
+    }
+
+    /// R3c: how many events of a lane are left by a majority of the people who hold lanes of its rank, as
+    /// lower ranks leave these.
+    fn voted(&self, lane: usize, equals: &[usize]) -> u64 {
+        let votes = |lane: &&usize| self.kept[**lane] == u64::MAX && !self.has_ended(**lane);
+        let mut electorate: Vec<Identity> =
+            equals.iter().filter(votes).map(|lane| self.facts[*lane].identity).collect();
+        electorate.sort();
+        electorate.dedup();
+        let cuts = electorate.iter().filter_map(|voter| {
+            let theirs = self.about(self.facts[lane].identity).filter(|number| {
+                let vote = &self.facts[*number];
+                vote.identity == *voter
+                    && vote.removes()
+                    && vote.rank == self.facts[lane].rank
+                    && vote.header().seq < self.kept[vote.lane]
+                    && self.is_permitted(vote)
+            });
+            theirs.map(|number| self.left_by(number, lane)).min()
+        });
+        let mut cuts: Vec<u64> = cuts.collect();
+        cuts.sort();
+        cuts.get(electorate.len() / 2).copied().unwrap_or(u64::MAX)
+    }
+
+    fn has_ended(&self, lane: usize) -> bool {
+        let last = self.lane(lane).max_by_key(|number| self.facts[*number].header().seq);
+        last.is_some_and(|last| self.facts[last].header().act.ends_lane())
     }
 
     /// Whether somebody who outranks members lifted a ban, knowing it; and, for a lane, before the lane was
@@ -334,11 +373,7 @@ impl<'a> Model<'a> {
     }
 
     fn live_lanes(&self, person: Identity) -> Vec<usize> {
-        let left = |lane: usize| {
-            let last = self.lane(lane).max_by_key(|number| self.facts[*number].header().seq);
-            last.is_some_and(|last| self.facts[last].header().act.ends_lane())
-        };
-        self.lanes_of(person).filter(|lane| self.kept[*lane] == u64::MAX && !left(*lane)).collect()
+        self.lanes_of(person).filter(|lane| self.kept[*lane] == u64::MAX && !self.has_ended(*lane)).collect()
     }
 
     /// Whether somebody is in the channel, and as what.
