@@ -169,6 +169,17 @@ impl Event {
         codec::decode(bytes, limits::EVENT_HEADER_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
     }
 
+    /// Reads bytes of this node's own log, which were checked before they were written; `None` if they
+    /// are no longer those of the event with this id. That the signature is as it was is not found out.
+    pub fn read_back(bytes: &[u8], id: EventId) -> Option<Self> {
+        let header = bytes.get(..bytes.len().checked_sub(SIGNATURE_BYTES)?)?;
+        if blake3::hash(header).as_bytes() != id.as_bytes() {
+            return None;
+        }
+        let event: Self = codec::decode_canonical(bytes).ok()?;
+        Some(Self { checked: Some(id), ..event })
+    }
+
     /// Reads bytes of this node's own log, whose signature was checked before they were written.
     ///
     /// # Errors
