@@ -333,7 +333,7 @@ mod tests {
                 Command::Submit { submission, reply } => {
                     let result = match (&submission.actor, &submission.intent) {
                         (Actor::Node, Intent::SendMessage { .. }) => Err(Refusal::NotAMember),
-                        _ => Ok(Receipt { channel: Some(rust().id), event: Some(EventId([4; 32])) }),
+                        _ => Ok(Receipt { channel: Some(rust().id), event: Some(EventId([4; 32])), ..Receipt::default() }),
                     };
                     let _ = told.send(format!("{:?}", submission.intent));
                     let _ = reply.send(result);

@@ -77,8 +77,11 @@ pub fn data_dir(config: &Config, base_dir: &Path) -> PathBuf {
 pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let data_dir = data_dir(&config, base_dir);
     make_dir(&data_dir)?;
-    let setup =
-        Setup { secret: secret::load_or_make(&data_dir.join("secret.key"))?, name: config.node.name.clone() };
+    let setup = Setup {
+        secret: secret::load_or_make(&data_dir.join("secret.key"))?,
+        name: config.node.name.clone(),
+        matrix_server: config.matrix.as_ref().map(|matrix| matrix.server_name.clone()).unwrap_or_default(),
+    };
     // Taken before anything else: whoever holds it is the one node on this data directory.
     let control = control::Socket::bind(&control::socket_path(&data_dir))?;
     let (store, node) = restore(&data_dir.join("multichat.db"), setup.clone())?;

@@ -135,7 +135,8 @@ impl World {
         };
         for index in 0..size {
             let secret = SecretKey::from_seed(*blake3::hash(format!("{seed} {index}").as_bytes()).as_bytes());
-            let setup = Setup { secret, name: format!("node{index}") };
+            let matrix_server = "example.org".to_owned();
+            let setup = Setup { secret, name: format!("node{index}"), matrix_server };
             let (disk, connector) = (Disk::default(), VecDeque::new());
             let ahead_ms = if faults.skew_ms == 0 { 0 } else { world.random(faults.skew_ms) };
             world.machines.push(Machine { setup, node: None, disk, ahead_ms, connector });
@@ -171,6 +172,11 @@ impl World {
 
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// What a node's clock says.
+    fn clock(&self, at: usize) -> Timestamp {
+        self.now.plus_ms(self.machines[at].ahead_ms)
     }
 
     /// People at all nodes say things while things go wrong.
@@ -447,15 +453,20 @@ impl World {
             }
             Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
             Output::DeliverStored { id, link, uncertain, position, .. } => {
+                let now = self.clock(at);
                 let machine = &self.machines[at];
                 let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
-                let news = machine.node.as_ref().and_then(|node| node.news_of(stored)).expect("visible");
-                self.hand_to_connector(at, Delivery { id, link: Some(link), uncertain, news });
+                let Some(node) = &machine.node else { return };
+                match node.delivery_of(now, &link, stored) {
+                    Ok(news) => self.hand_to_connector(at, Delivery { id, link: Some(link), uncertain, news }),
+                    Err(lapse) => self.feed(at, Input::Lapsed { delivery: id, lapse }),
+                }
             }
             Output::SendEvents { to, positions, more } => {
-                let log = &self.machines[at].disk.log;
-                let parcels: Vec<_> =
-                    positions.iter().filter_map(|position| log.get(position)?.parcel()).collect();
+                let (now, machine) = (self.clock(at), &self.machines[at]);
+                let Some(node) = &machine.node else { return };
+                let stored = positions.iter().filter_map(|position| machine.disk.log.get(position));
+                let parcels: Vec<_> = stored.filter_map(|stored| node.parcel_of(now, stored)).collect();
                 for packet in Packet::pack(parcels, limits::PACKET_BYTES, more) {
                     self.transmit(at, to, &packet);
                 }
@@ -522,7 +533,7 @@ impl World {
             .log
             .values()
             .filter(|stored| stored.visible)
-            .filter_map(|stored| node.news_of(stored));
+            .filter_map(|stored| node.news_of(self.clock(0), stored));
         news.filter(|news| match &news.what {
             What::Message(content) => {
                 content.origin.as_ref().is_none_or(|origin| origin.link != far_side::link())
