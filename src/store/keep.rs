@@ -139,8 +139,8 @@ mod tests {
         for (what, tamper) in [
             ("id", "UPDATE events SET id = randomblob(32) WHERE position = 3"),
             ("text", "UPDATE events SET payload = (SELECT payload FROM events WHERE position = 4) WHERE position = 3"),
-            ("header", "UPDATE events SET signed = signed || x'00' WHERE position = 3"),
-            ("signature", "UPDATE events SET signed = substr(signed, 1, length(signed) - 1) || x'7f' WHERE position = 3"),
+            ("header", "UPDATE events SET signed = CAST(signed || x'00' AS BLOB) WHERE position = 3"),
+            ("signature", "UPDATE events SET signed = CAST(substr(signed, 1, length(signed) - 1) || x'7f' AS BLOB) WHERE position = 3"),
         ] {
             let mut store = Store::in_memory().unwrap();
             store.commit(&[Batch(conversation().into_iter().map(Write::Event).collect())]).unwrap();

@@ -376,7 +376,7 @@ mod tests {
         drop(store);
         for file in fs::read_dir(&scratch.0).unwrap() {
             let bytes = fs::read(file.unwrap().path()).unwrap();
-            assert!(!bytes.windows(5).any(|window| window == b"words"));
+            assert!(!bytes.windows(10).any(|window| window == b"words that"));
         }
     }
 }
