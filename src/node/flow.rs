@@ -70,12 +70,18 @@ impl Node {
         &self.exports
     }
 
-    /// The news of a stored event as they go to a link now.
+    /// The news of a stored event as they go to a link now, or to the listener.
     ///
     /// # Errors
     /// Why they no longer do.
-    pub fn delivery_of(&self, now: Timestamp, link: &Link, stored: &StoredEvent) -> Result<News, Lapse> {
+    pub fn delivery_of(
+        &self,
+        now: Timestamp,
+        link: Option<&Link>,
+        stored: &StoredEvent,
+    ) -> Result<News, Lapse> {
         let news = self.news_of(now, stored).ok_or(Lapse::Over)?;
+        let Some(link) = link else { return Ok(news) };
         let channel = self.directory.get(&stored.channel).ok_or(Lapse::Over)?;
         if self.may_carry(channel, link, &news) { Ok(news) } else { Err(Lapse::NotCleared) }
     }

@@ -199,7 +199,7 @@ fn what_expires_while_it_waits_is_not_delivered_late() {
     while let Some(output) = told.pop() {
         let Output::DeliverStored { id, link, position, .. } = output else { panic!("{output:?}") };
         let stored = site.log[position as usize - 1].clone();
-        match site.node.delivery_of(site.now, &link, &stored) {
+        match site.node.delivery_of(site.now, link.as_ref(), &stored) {
             Ok(news) => {
                 delivered.push(news.event);
                 let outcome = Outcome::Delivered { external_id: None };
@@ -342,7 +342,7 @@ fn what_waited_while_the_flow_was_narrowed_is_not_delivered() {
     let position = site.log.len() as u64;
     site.policy(Change::Flow(Flow::Only(Vec::new())));
     let stored = site.log[position as usize - 1].clone();
-    assert_eq!(site.node.delivery_of(site.now, &matrix(), &stored), Err(Lapse::NotCleared));
+    assert_eq!(site.node.delivery_of(site.now, Some(&matrix()), &stored), Err(Lapse::NotCleared));
     let row = site.rest.outbox.iter().find(|row| row.position == position).unwrap().id;
     site.feed(Input::DoorOpened(Door::Matrix));
     site.feed(Input::Lapsed { delivery: row, lapse: Lapse::NotCleared });

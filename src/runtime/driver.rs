@@ -86,7 +86,10 @@ impl Recent {
                     self.bytes -= before.map_or(0, |event| size(&event));
                 }
                 // What is deleted in the store is not kept here either.
-                erasure => self.forget(|event| erasure.erases(event)),
+                Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
+                    self.forget(|event| write.erases(event));
+                }
+                _ => {}
             }
         }
         while self.events.len() > RECENT_EVENTS || self.bytes > RECENT_BYTES {
@@ -340,9 +343,9 @@ impl Driver {
             Output::DeliverStored { door, id, link, uncertain, position } => {
                 let (now, stored) = (self.clock.now(), self.stored(position)?);
                 let news = stored.as_ref().ok_or(Lapse::Over);
-                match news.and_then(|stored| self.node.delivery_of(now, &link, stored)) {
+                match news.and_then(|stored| self.node.delivery_of(now, link.as_ref(), stored)) {
                     Ok(news) => {
-                        let delivery = Delivery { id, link: Some(link), uncertain, news };
+                        let delivery = Delivery { id, link, uncertain, news };
                         self.deliver(door, delivery, round).await;
                     }
                     Err(lapse) => {

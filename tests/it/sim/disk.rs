@@ -31,6 +31,11 @@ impl Disk {
             Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
                 self.log.values_mut().filter(|event| write.erases(event)).for_each(StoredEvent::erase);
             }
+            Write::Shown { position } => {
+                if let Some(event) = self.log.get_mut(&position) {
+                    event.visible = true;
+                }
+            }
             Write::Outbox { id, link, position } => {
                 let row = OutboxRow {
                     id,

@@ -452,13 +452,15 @@ impl World {
                 }
             }
             Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
+            // The listener's own: a message became void, or counts again.
+            Output::DeliverStored { link: None, .. } => {}
             Output::DeliverStored { id, link, uncertain, position, .. } => {
                 let now = self.clock(at);
                 let machine = &self.machines[at];
                 let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
                 let Some(node) = &machine.node else { return };
-                match node.delivery_of(now, &link, stored) {
-                    Ok(news) => self.hand_to_connector(at, Delivery { id, link: Some(link), uncertain, news }),
+                match node.delivery_of(now, link.as_ref(), stored) {
+                    Ok(news) => self.hand_to_connector(at, Delivery { id, link, uncertain, news }),
                     Err(lapse) => self.feed(at, Input::Lapsed { delivery: id, lapse }),
                 }
             }
