@@ -22,6 +22,9 @@ pub struct Setup {
     pub name: String,
     /// The server name of its Matrix homeserver; empty where it has none.
     pub matrix_server: String,
+    /// Another one each time the node was restored from a backup; 0 if it never was. Its people then
+    /// have other devices: the backup does not know what the former ones signed last.
+    pub generation: u64,
 }
 
 impl Setup {
@@ -76,7 +79,7 @@ impl Node {
         log: impl Iterator<Item = StoredEvent>,
     ) -> Result<Self, Damaged> {
         let mut node = Self {
-            people: People::new(setup.secret.clone(), &setup.name),
+            people: People::new(&setup),
             setup,
             directory: Directory::default(),
             routes: Routes::default(),

@@ -27,7 +27,7 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(name: &str) -> Self {
         let secret = SecretKey::from_seed(*blake3::hash(name.as_bytes()).as_bytes());
-        let setup = Setup { secret, name: name.to_owned(), matrix_server: "example.org".into() };
+        let setup = Setup { secret, name: name.to_owned(), matrix_server: "example.org".into(), generation: 0 };
         let node = Node::restore(setup.clone(), Restored::default(), std::iter::empty()).unwrap();
         Self { node, setup, log: Vec::new(), rest: Restored::default(), now: Timestamp(1_000_000) }
     }

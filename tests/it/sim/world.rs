@@ -136,7 +136,7 @@ impl World {
         for index in 0..size {
             let secret = SecretKey::from_seed(*blake3::hash(format!("{seed} {index}").as_bytes()).as_bytes());
             let matrix_server = "example.org".to_owned();
-            let setup = Setup { secret, name: format!("node{index}"), matrix_server };
+            let setup = Setup { secret, name: format!("node{index}"), matrix_server, generation: 0 };
             let (disk, connector) = (Disk::default(), VecDeque::new());
             let ahead_ms = if faults.skew_ms == 0 { 0 } else { world.random(faults.skew_ms) };
             world.machines.push(Machine { setup, node: None, disk, ahead_ms, connector });
