@@ -477,6 +477,16 @@ impl Replica {
         self.state.redactions_of(message).any(|redaction| self.is_effective(redaction))
     }
 
+    /// Where in this node's log an event lies.
+    pub fn position_of(&self, id: &EventId) -> Option<u64> {
+        Some(self.events.position(self.events.number(id)?))
+    }
+
+    /// Until when a message was made to last, if its author said so.
+    pub fn expiry_of(&self, id: &EventId) -> Option<Timestamp> {
+        self.envelopes.get(id)?.expires
+    }
+
     /// How many events there are.
     pub fn len(&self) -> usize {
         self.events.len()

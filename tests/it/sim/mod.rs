@@ -4,6 +4,7 @@
 
 mod disk;
 mod far_side;
+mod govern;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
