@@ -16,6 +16,8 @@ const PAGES: usize = 50;
 pub(super) struct Past<'a> {
     pub node: &'a Node,
     pub store: &'a Store,
+    /// What has expired by now is not shown.
+    pub now: Timestamp,
 }
 
 impl Past<'_> {
@@ -85,7 +87,7 @@ impl Past<'_> {
     }
 
     fn time_of(&self, event: &crate::node::StoredEvent) -> Option<Timestamp> {
-        self.node.news_of(event).map(|news| news.at)
+        self.node.news_of(self.now, event).map(|news| news.at)
     }
 
     fn forth(
@@ -98,8 +100,10 @@ impl Past<'_> {
         for _ in 0..PAGES {
             let page = self.store.history(channel, Window::After(from.saturating_sub(1)), PAGE)?;
             let Some(last) = page.last().map(|event| event.position) else { break };
-            let shown =
-                page.iter().filter(|event| event.position < to).filter_map(|event| self.node.news_of(event));
+            let shown = page
+                .iter()
+                .filter(|event| event.position < to)
+                .filter_map(|event| self.node.news_of(self.now, event));
             news.extend(shown.filter(|news| !messages || is_message(news)));
             if last >= to || news.len() >= limit || page.len() < PAGE {
                 break;
@@ -123,7 +127,7 @@ impl Past<'_> {
             let shown = page.iter().rev().filter(|event| event.position >= from);
             news.extend(
                 shown
-                    .filter_map(|event| self.node.news_of(event))
+                    .filter_map(|event| self.node.news_of(self.now, event))
                     .filter(|news| !messages || is_message(news)),
             );
             if first <= from || news.len() >= limit {

@@ -396,10 +396,9 @@ async fn a_certificate_logs_in_and_a_stranger_does_not_get_the_nick() {
 async fn websockets_and_proxies_bring_clients_too() {
     let mut config = config(None);
     config.listen.push(ListenConfig { websocket: true, ..ListenConfig::plain("127.0.0.1:0") });
-    config.listen.push(ListenConfig {
-        proxies: vec!["127.0.0.1".into()],
-        ..ListenConfig::plain("127.0.0.1:0")
-    });
+    config
+        .listen
+        .push(ListenConfig { proxies: vec!["127.0.0.1".into()], ..ListenConfig::plain("127.0.0.1:0") });
     config.limits.per_address = 1;
     let served = serve(&config, Arc::default()).await;
 

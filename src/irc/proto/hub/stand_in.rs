@@ -35,7 +35,10 @@ impl StandIn {
             Err(refusal) => (Err(refusal), Vec::new()),
             Ok(channel) => {
                 let news = self.log[before..].to_vec();
-                (Ok(Receipt { channel, event: news.last().map(|news| news.event) }), news)
+                (
+                    Ok(Receipt { channel, event: news.last().map(|news| news.event), ..Receipt::default() }),
+                    news,
+                )
             }
         }
     }
@@ -98,7 +101,8 @@ impl StandIn {
                 let id = self.find(channel)?;
                 let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
                 let said = self.log.iter().find(|news| news.event == target);
-                let sender = said.map(|news| news.author.identity).ok_or(Refusal::Malformed("no such message"))?;
+                let sender =
+                    said.map(|news| news.author.identity).ok_or(Refusal::Malformed("no such message"))?;
                 if sender != who.identity && who.role > Role::Moderator {
                     return Err(Refusal::NotPermitted("redact_others"));
                 }

@@ -9,8 +9,8 @@ use super::{Done, Effect, Hub, Settings, Work};
 use crate::base::Timestamp;
 use crate::base::config::Guests;
 use crate::chat::message::Content;
-use crate::irc::proto::line::Lines;
 use crate::irc::proto::accounts::Verifier;
+use crate::irc::proto::line::Lines;
 use crate::irc::proto::session::{ClientId, Peer};
 
 struct World {
@@ -156,7 +156,9 @@ impl World {
                         Work::Hash { password } => {
                             Done::Hashed { scram: Verifier::of(&password, b"salt"), hash: password }
                         }
-                        Work::Verify { password, hash } => Done::Verified(!hash.is_empty() && password == hash),
+                        Work::Verify { password, hash } => {
+                            Done::Verified(!hash.is_empty() && password == hash)
+                        }
                     };
                     let effects = self.hub.done(now, job, done);
                     self.act(effects);
@@ -186,7 +188,13 @@ fn check_in(settings: Settings, script: &str) {
     let lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
     let expect = lines.collect::<Vec<_>>().join("\n");
     let got = World::new(settings).run(script);
-    if got != expect { std::fs::write(format!("/tmp/bless/{}", blake3::hash(expect.as_bytes())), format!("{expect}\n====\n{got}")).unwrap(); }
+    if got != expect {
+        std::fs::write(
+            format!("/tmp/bless/{}", blake3::hash(expect.as_bytes())),
+            format!("{expect}\n====\n{got}"),
+        )
+        .unwrap();
+    }
     assert!(got == expect, "expected:\n{expect}\n\ngot:\n{got}");
 }
 
@@ -1039,13 +1047,78 @@ use proptest::prelude::{any, prop, prop_assert, proptest};
 fn noise() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     use proptest::strategy::Strategy;
     let words = [
-        "NICK", "USER", "CAP", "LS", "302", "REQ", "END", ":batch message-tags draft/multiline", "JOIN", "#c", "#d,#c", "PART",
-        "PRIVMSG", "NOTICE", "TAGMSG", "MODE", "+b", "-b", "+kl", "KICK", "TOPIC", "WHO", "%tcuihsnfdlaor,1", "WHOIS", "bob",
-        "carol", "CHATHISTORY", "LATEST", "BETWEEN", "*", "timestamp=2020-01-01T00:00:00Z", "msgid=x", "10", "AUTHENTICATE",
-        "PLAIN", "SCRAM-SHA-256", "+", "AGJvYgBzZXNhbWU=", "REGISTER", "NS", "SET", "BATCH", "+1", "-1", "draft/multiline",
-        "@label=1", "@batch=1", "@+x=y;label=2", "MONITOR", "LIST", "C<1", "INVITE", "KNOCK", "REDACT", "MARKREAD", "AWAY",
-        "SETNAME", "OPER", "root", "toor", "KILL", "WALLOPS", "SILENCE", "ACCEPT", "QUIT", "HELP", "STATS", ":", ":\x01ACTION x\x01",
-        ":\u{1F600} é", "~", "@#c",
+        "NICK",
+        "USER",
+        "CAP",
+        "LS",
+        "302",
+        "REQ",
+        "END",
+        ":batch message-tags draft/multiline",
+        "JOIN",
+        "#c",
+        "#d,#c",
+        "PART",
+        "PRIVMSG",
+        "NOTICE",
+        "TAGMSG",
+        "MODE",
+        "+b",
+        "-b",
+        "+kl",
+        "KICK",
+        "TOPIC",
+        "WHO",
+        "%tcuihsnfdlaor,1",
+        "WHOIS",
+        "bob",
+        "carol",
+        "CHATHISTORY",
+        "LATEST",
+        "BETWEEN",
+        "*",
+        "timestamp=2020-01-01T00:00:00Z",
+        "msgid=x",
+        "10",
+        "AUTHENTICATE",
+        "PLAIN",
+        "SCRAM-SHA-256",
+        "+",
+        "AGJvYgBzZXNhbWU=",
+        "REGISTER",
+        "NS",
+        "SET",
+        "BATCH",
+        "+1",
+        "-1",
+        "draft/multiline",
+        "@label=1",
+        "@batch=1",
+        "@+x=y;label=2",
+        "MONITOR",
+        "LIST",
+        "C<1",
+        "INVITE",
+        "KNOCK",
+        "REDACT",
+        "MARKREAD",
+        "AWAY",
+        "SETNAME",
+        "OPER",
+        "root",
+        "toor",
+        "KILL",
+        "WALLOPS",
+        "SILENCE",
+        "ACCEPT",
+        "QUIT",
+        "HELP",
+        "STATS",
+        ":",
+        ":\x01ACTION x\x01",
+        ":\u{1F600} é",
+        "~",
+        "@#c",
     ];
     let word = prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec());
     let piece = proptest::prop_oneof![
