@@ -46,7 +46,7 @@ impl Node {
         let position = self.last_position + 1;
         match channel.replica.admit(&event, position) {
             Admission::Accepted(effect) => {
-                self.accepted(turn, id, &event, payload, effect, acting.submission.tag);
+                self.accepted(turn, id, &event, payload, effect, Some(acting.submission));
                 turn.broadcast(position);
                 Ok(Receipt { channel: Some(id), event: Some(event.id()) })
             }
@@ -58,17 +58,23 @@ impl Node {
     }
 
     /// Takes in a channel by its first event.
-    pub(super) fn found(&mut self, turn: &mut Turn, event: &Event, tag: u64) -> Result<ChannelId, Invalid> {
+    pub(super) fn found(
+        &mut self,
+        turn: &mut Turn,
+        event: &Event,
+        wanted: Option<&Submission>,
+    ) -> Result<ChannelId, Invalid> {
         let (replica, effect) = Replica::found(event, self.last_position + 1)?;
         let id = replica.id();
         let name = self.directory.insert(replica, None).name.clone();
         turn.writes.push(Write::Name { channel: id, name });
-        self.accepted(turn, id, event, None, effect, tag);
+        self.accepted(turn, id, event, None, effect, wanted);
         Ok(id)
     }
 
     /// An event has become part of its channel: it goes to the log, to the doors, and to the
-    /// outbox of every link that should carry it.
+    /// outbox of every link that should carry it. `wanted` is what it was made for, if it was made
+    /// here: it came over the link that the submission names, whatever its lane came over.
     pub(super) fn accepted(
         &mut self,
         turn: &mut Turn,
@@ -76,12 +82,13 @@ impl Node {
         event: &Event,
         payload: Option<Vec<u8>>,
         effect: Effect,
-        tag: u64,
+        wanted: Option<&Submission>,
     ) {
         self.last_position += 1;
         let position = self.last_position;
         let Some(channel) = self.directory.get(&id) else { return };
         let (profile_before, subject_before) = (effect.profile_before, effect.subject_before);
+        let tag = wanted.map_or(0, |submission| submission.tag);
         let fresh = Fresh { tag, profile_before, subject_before };
         let news =
             news::of_event(channel, event, payload.as_deref(), position, fresh).filter(|_| effect.visible);
@@ -89,7 +96,10 @@ impl Node {
             What::Message(content) => content.origin.clone(),
             _ => None,
         });
-        let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
+        let via = match wanted {
+            Some(submission) => submission.via.clone(),
+            None => channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone()),
+        };
         turn.writes.push(Write::Event(StoredEvent {
             position,
             channel: id,

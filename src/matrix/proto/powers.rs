@@ -52,8 +52,8 @@ fn number(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
 }
 
-/// Whose role changed between two contents of `m.room.power_levels`, and to what.
-pub fn changes(before: &Value, after: &Value) -> Vec<(String, Role)> {
+/// Whose role changed between two contents of `m.room.power_levels`: from what, and to what.
+pub fn changes(before: &Value, after: &Value) -> Vec<(String, Role, Role)> {
     let before = Powers { create: Value::Null, levels: before.clone() };
     let after = Powers { create: Value::Null, levels: after.clone() };
     let mut users: Vec<&String> = before.listed().chain(after.listed()).collect();
@@ -63,7 +63,7 @@ pub fn changes(before: &Value, after: &Value) -> Vec<(String, Role)> {
     users
         .into_iter()
         .filter(|user| role(&before, user) != role(&after, user))
-        .map(|user| (user.clone(), role(&after, user)))
+        .map(|user| (user.clone(), role(&before, user), role(&after, user)))
         .collect()
 }
 
@@ -192,8 +192,12 @@ mod tests {
         let levels = |users: Value| json!({"users": users});
         let before = levels(json!({"@a:x": 50, "@b:x": 100, "@c:x": 10, "@d:x": 60}));
         let after = levels(json!({"@a:x": 100, "@c:x": 20, "@d:x": 50, "@e:x": "50"}));
-        let expect = [("@a:x", Role::Admin), ("@b:x", Role::Member), ("@e:x", Role::Moderator)];
-        assert_eq!(changes(&before, &after), expect.map(|(user, role)| (user.to_owned(), role)));
+        let expect = [
+            ("@a:x", Role::Moderator, Role::Admin),
+            ("@b:x", Role::Admin, Role::Member),
+            ("@e:x", Role::Member, Role::Moderator),
+        ];
+        assert_eq!(changes(&before, &after), expect.map(|(user, was, role)| (user.to_owned(), was, role)));
         assert_eq!(changes(&Value::Null, &json!([7])), []);
     }
 
