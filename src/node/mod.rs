@@ -102,10 +102,11 @@ pub enum Output {
         delivery: Box<Delivery>,
     },
     /// News for a door of an event that lies in the store: to be read and made by [`Node::news_of`].
+    /// The listener's have no link and the id 0.
     DeliverStored {
         door: Door,
         id: u64,
-        link: Link,
+        link: Option<Link>,
         uncertain: bool,
         position: u64,
     },
@@ -224,7 +225,7 @@ impl Node {
                     let delivery = Delivery { id, link: Some(link), uncertain, news: news.clone() };
                     Output::Deliver { door, delivery: Box::new(delivery) }
                 }
-                None => Output::DeliverStored { door, id, link, uncertain, position },
+                None => Output::DeliverStored { door, id, link: Some(link), uncertain, position },
             });
         }
     }

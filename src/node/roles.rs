@@ -86,11 +86,12 @@ impl Node {
         is_so(replica, role).then_some(Receipt { channel: Some(id), event: None })
     }
 
-    /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason.
+    /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason. One of
+    /// an equal is a vote.
     fn outranks(&self, acting: &Acting<'_>, wanted: &ChannelRef, subject: &Identity) -> Result<(), Refusal> {
         let channel = self.directory.find(wanted).and_then(|id| self.directory.get(&id));
         let replica = &channel.ok_or_else(|| no_such(wanted))?.replica;
-        if replica.rank_of(&acting.person.identity) < replica.rank_of(subject) {
+        if replica.rank_of(&acting.person.identity) <= replica.rank_of(subject) {
             return Ok(());
         }
         Err(Refusal::NotPermitted("only those who outrank somebody remove or demote them"))
