@@ -252,6 +252,21 @@ impl Bridge {
         hold(&self.known).event(room, id)
     }
 
+    /// What an event is in a room, as far as it is known without asking.
+    pub fn known_id(&self, room: &str, event: &EventId) -> Option<String> {
+        hold(&self.known).id(room, event).map(|(id, _)| id.clone())
+    }
+
+    /// Notes that what an event was in a room was taken back there, as it is void.
+    pub fn withdraw(&self, room: &str, event: EventId) {
+        hold(&self.known).withdraw(room, event);
+    }
+
+    /// Whether it was.
+    pub fn is_withdrawn(&self, room: &str, event: &EventId) -> bool {
+        hold(&self.known).is_withdrawn(room, event)
+    }
+
     /// What an event of a room is here.
     pub async fn event_of(&self, room: &str, id: &str) -> Result<Option<EventId>, Stopped> {
         if let Some(event) = self.known_event(room, id) {

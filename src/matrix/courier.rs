@@ -137,6 +137,10 @@ impl Courier {
         {
             return Ok(Some(origin.external_id.clone()));
         }
+        if let Some(event_id) = self.bridge.known_id(&self.room, &news.event) {
+            // It turned void and came to count again before the room heard of either.
+            return Ok(Some(event_id));
+        }
         if delivery.uncertain {
             if let Some(event_id) = self.find(news).await? {
                 self.state.newest = Some(event_id.clone());
@@ -151,12 +155,25 @@ impl Courier {
         let related = self.related(news, content).await?;
         let (kind, body) = content::event(&news.event, content, &related);
         let ghost = self.bridge.ghost(&news.author, false).await?;
-        let sent = match self.send(news, &ghost, kind, &body).await {
+        let mut txn = format!("multichat-{}", news.event);
+        if self.bridge.is_withdrawn(&self.room, &news.event) {
+            // What the room had was taken back: this is another event.
+            txn = format!("{txn}-{}", delivery.id);
+        }
+        let sending = Sending {
+            kind,
+            room: &self.room,
+            as_user: Some(&ghost),
+            txn: &txn,
+            said_at: Some(news.at.0),
+            content: &body,
+        };
+        let sent = match self.bridge.hs.send(&sending).await {
             Err(error) if error.kind() == Kind::Denied => {
                 // Not in the room, or not known to the homeserver any more: from the beginning.
                 let ghost = self.bridge.ghost(&news.author, true).await?;
                 self.bridge.enter(&self.room, &ghost).await?;
-                self.send(news, &ghost, kind, &body).await
+                self.bridge.hs.send(&Sending { as_user: Some(&ghost), ..sending }).await
             }
             other => other,
         };
@@ -225,19 +242,6 @@ impl Courier {
         related.mentions.dedup();
         related.target = Some(target);
         Ok(related)
-    }
-
-    async fn send(
-        &self,
-        news: &News,
-        ghost: &str,
-        kind: &str,
-        content: &serde_json::Value,
-    ) -> Result<String, CallError> {
-        let txn = format!("multichat-{}", news.event);
-        let room = self.room.as_str();
-        let sending = Sending { kind, room, as_user: Some(ghost), txn: &txn, said_at: Some(news.at.0), content };
-        self.bridge.hs.send(&sending).await
     }
 
     /// The event in the room that this message became, if it arrived.

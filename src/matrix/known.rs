@@ -2,7 +2,7 @@
 //! said now to what was said before without asking the node. It never keeps what the store does
 //! not keep as well, and forgets the oldest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::EventId;
 
@@ -16,6 +16,8 @@ pub(super) struct Known {
     /// The id in the room, and who sent it there where that is known.
     ids: BTreeMap<(String, EventId), (String, Option<String>)>,
     order: VecDeque<(String, String)>,
+    /// Messages that turned void and were taken back in a room: they may come to count again.
+    withdrawn: BTreeSet<(String, EventId)>,
 }
 
 impl Known {
@@ -33,6 +35,23 @@ impl Known {
                 self.ids.remove(&(oldest.0, event));
             }
         }
+    }
+
+    /// What an event was in a room was taken back there, as it is void.
+    pub fn withdraw(&mut self, room: &str, event: EventId) {
+        let key = (room.to_owned(), event);
+        if let Some((id, _)) = self.ids.remove(&key) {
+            self.events.remove(&(room.to_owned(), id));
+        }
+        if self.withdrawn.len() >= KNOWN {
+            self.withdrawn.clear();
+        }
+        self.withdrawn.insert(key);
+    }
+
+    /// Whether it was.
+    pub fn is_withdrawn(&self, room: &str, event: &EventId) -> bool {
+        self.withdrawn.contains(&(room.to_owned(), *event))
     }
 
     /// What an event of a room is here.
@@ -63,5 +82,8 @@ mod tests {
         assert_eq!((known.event("!r", "$4"), known.id("!r", &event(4))), (None, None));
         assert_eq!(known.event("!other", &format!("${newest}")), None);
         assert_eq!((known.events.len(), known.ids.len()), (KNOWN, KNOWN));
+        known.withdraw("!r", event(newest));
+        assert_eq!(known.id("!r", &event(newest)), None);
+        assert!(known.is_withdrawn("!r", &event(newest)) && !known.is_withdrawn("!r", &event(newest - 1)));
     }
 }

@@ -52,8 +52,7 @@ pub(super) async fn show(bridge: &Bridge, room: &str, news: &News) -> Result<(),
             redact(bridge, room, news, (*target, user), &reason).await
         }
         What::Withdrawn => {
-            let user = bridge.known_ghost(&news.author.identity);
-            redact(bridge, room, news, (news.event, user), "void: its author may not have said it").await
+            withdrawn(bridge, room, news).await
         }
         What::Knocked { reason } => {
             let name = news.author.profile.name();
@@ -175,6 +174,33 @@ async fn setting(
         }
         other => other,
     }
+}
+
+/// What a ghost said is taken back; what somebody said in this room themselves is marked, for it may
+/// come to count again, and its words are theirs.
+async fn withdrawn(bridge: &Bridge, room: &str, news: &News) -> Result<(), CallError> {
+    let Some((id, sender)) = bridge.id_of(room, news.event).await? else { return Ok(()) };
+    let ghost = bridge.known_ghost(&news.author.identity);
+    if let Some(ghost) = ghost.filter(|ghost| sender.as_ref().is_none_or(|sender| sender == ghost)) {
+        let txn = format!("multichat-void-{}-{}", news.event, news.position);
+        let reason = "void: its author had no right to say it, as became known later";
+        match bridge.hs.redact(room, &id, &txn, Some(&ghost), reason).await {
+            Err(error) if error.kind() == Kind::Denied => {}
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => {
+                bridge.withdraw(room, news.event);
+                return Ok(());
+            }
+        }
+    }
+    // Many may turn void at once: once a minute of what was said is enough.
+    let (author, minute) = (&news.author.identity.to_string()[..16], news.at.0 / 60_000);
+    let text = format!(
+        "What {} said here does not count in {}: they had no right to, as became known later.",
+        news.author.profile.name(),
+        news.channel_name
+    );
+    bot::say_about(bridge, room, &format!("multichat-void-{author}-{minute}"), &text, &id).await
 }
 
 /// Takes an event of the room back: as the ghost who sent it, else as the bot.

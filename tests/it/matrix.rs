@@ -7,6 +7,7 @@ mod node;
 mod stand_in;
 mod synapse;
 mod talk;
+mod whole;
 
 use std::time::{Duration, Instant};
 

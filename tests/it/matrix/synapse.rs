@@ -178,6 +178,28 @@ impl User {
         .await
     }
 
+    /// The events of a type in a room, oldest first.
+    pub async fn events(&self, room: &str, kind: &str) -> Vec<Value> {
+        let filter = format!("%7B%22types%22%3A%5B%22{kind}%22%5D%7D");
+        let page =
+            self.call("GET", &format!("rooms/{room}/messages?dir=b&limit=200&filter={filter}"), Value::Null).await;
+        page["chunk"].as_array().unwrap().iter().rev().cloned().collect()
+    }
+
+    /// Sends an event; its id.
+    pub async fn send(&mut self, room: &str, kind: &str, content: Value) -> String {
+        self.sent += 1;
+        let path = format!("rooms/{room}/send/{kind}/t{}", self.sent);
+        self.call("PUT", &path, content).await["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// A piece of a room's state; null where there is none.
+    pub async fn state(&self, room: &str, kind: &str, key: &str) -> Value {
+        let url = format!("{}/_matrix/client/v3/rooms/{room}/state/{kind}/{key}", self.base);
+        let (status, state) = request("GET", &url, Some(&self.token), None).await;
+        if status == 200 { state } else { Value::Null }
+    }
+
     pub async fn direct_chat(&self, with: &str) -> String {
         let body = json!({"invite": [with], "is_direct": true, "preset": "trusted_private_chat"});
         let room = self.call("POST", "createRoom", body).await["room_id"].as_str().unwrap().to_owned();
