@@ -2,6 +2,7 @@
 //! on the other side of the port is a stand-in that keeps what it is given.
 
 mod by_hand;
+mod decided;
 mod missed;
 mod node;
 mod stand_in;

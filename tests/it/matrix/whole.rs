@@ -1,6 +1,8 @@
 //! The door with a real node behind it and a real Synapse before it: what people of a room say about
 //! what was said, and decide about each other, counts in the channel and in its other rooms.
 
+use std::time::Duration;
+
 use multichat::cli::demo::irc_user::IrcUser;
 use multichat::cli::demo::nodes::{self, MatrixSide};
 use serde_json::{Value, json};
@@ -73,6 +75,7 @@ async fn membership_becomes(user: &User, room: &str, whose: &str, expect: &str) 
 /// Asks the bot until the answer has a line, for what is asked of may be on its way.
 async fn bot_says(user: &mut User, room: &str, command: &str, line: &str) {
     eventually(&format!("{line:?} to {command:?}"), async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let asked = user.send(room, "m.room.message", json!({"msgtype": "m.text", "body": command})).await;
         let messages = user.messages(room).await;
         let at = messages.iter().position(|event| event["event_id"] == *asked)?;
