@@ -250,6 +250,16 @@ impl Driver {
                 let _ = reply.send(copied.map_err(|error| Fault::new(error.kind(), error.to_string())));
                 return Ok(());
             }
+            Command::Event { link, external_id, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.store.seen(&link, &external_id)?);
+                return Ok(());
+            }
+            Command::ExternalId { link, event, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.store.external_id(&link, &event)?);
+                return Ok(());
+            }
             Command::Channels { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.node.channels());
@@ -488,7 +498,12 @@ mod tests {
 
     fn driver() -> Driver {
         let matrix_server = "example.org".into();
-        let setup = Setup { secret: SecretKey::from_seed([1; 32]), name: "node".into(), matrix_server, generation: 0 };
+        let setup = Setup {
+            secret: SecretKey::from_seed([1; 32]),
+            name: "node".into(),
+            matrix_server,
+            generation: 0,
+        };
         let node = Node::restore(setup, Restored::default(), std::iter::empty()).unwrap();
         Driver::new(node, Store::in_memory().unwrap(), None)
     }

@@ -211,8 +211,7 @@ impl Writer<'_> {
     }
 
     fn erase_said(&mut self, channel: i64, until: i64) -> Result<(), StoreError> {
-        let held =
-            "SELECT position FROM events WHERE payload IS NOT NULL AND channel = ?1 AND said_at <= ?2";
+        let held = "SELECT position FROM events WHERE payload IS NOT NULL AND channel = ?1 AND said_at <= ?2";
         let wanted = "SELECT position FROM events WHERE wanted = 1 AND channel = ?1 AND said_at <= ?2";
         let held = self.positions(held, [channel, until])?;
         let wanted = self.positions(wanted, [channel, until])?;
