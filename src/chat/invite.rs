@@ -82,7 +82,8 @@ impl FromStr for Invite {
     type Err = BadInvite;
 
     fn from_str(text: &str) -> Result<Self, BadInvite> {
-        let rest = Some(text).filter(|text| text.len() <= BYTES).and_then(|text| text.strip_prefix("multichat:"));
+        let rest =
+            Some(text).filter(|text| text.len() <= BYTES).and_then(|text| text.strip_prefix("multichat:"));
         let rest = rest.ok_or(BadInvite)?;
         let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
         let mut parts = path.split('/');
@@ -90,7 +91,8 @@ impl FromStr for Invite {
         let channel = part()?.parse().map_err(|_| BadInvite)?;
         let grant = part()?.parse().map_err(|_| BadInvite)?;
         let seed = part()?.parse().map_err(|_| BadInvite)?;
-        let via: Option<Vec<String>> = query.into_iter().flat_map(|query| query.split('&')).map(address).collect();
+        let via: Option<Vec<String>> =
+            query.into_iter().flat_map(|query| query.split('&')).map(address).collect();
         let via = via.filter(|via| via.len() <= ADDRESSES).ok_or(BadInvite)?;
         if parts.next().is_some() {
             return Err(BadInvite);
@@ -111,15 +113,27 @@ mod tests {
     fn links_read_as_they_were_written_and_nothing_else_does() {
         let key = SecretKey::from_seed([3; 32]);
         let invite = Invite::new(ChannelId([1; 32]), EventId([2; 32]), &key);
-        let with = invite.clone().via(["/ip4/192.0.2.1/udp/7700/quic-v1/p2p/12D3".into(), "a b".into(), "/dns4/x/tcp/1".into()]);
+        let with = invite.clone().via([
+            "/ip4/192.0.2.1/udp/7700/quic-v1/p2p/12D3".into(),
+            "a b".into(),
+            "/dns4/x/tcp/1".into(),
+        ]);
         assert_eq!(with.via.len(), 2);
         for invite in [invite, with] {
             let text = invite.to_string();
             let read: Invite = text.parse().unwrap();
             assert_eq!(read, invite);
             assert_eq!(read.key().public(), key.public());
-            assert!(!format!("{invite:?}").contains(&Digest(key.seed()).to_string()), "a log never shows the key");
-            for bad in [format!("{text}x/y?"), text.replace("multichat:", "http:"), text[..80].to_owned(), format!("{text}&via=")] {
+            assert!(
+                !format!("{invite:?}").contains(&Digest(key.seed()).to_string()),
+                "a log never shows the key"
+            );
+            for bad in [
+                format!("{text}x/y?"),
+                text.replace("multichat:", "http:"),
+                text[..80].to_owned(),
+                format!("{text}&via="),
+            ] {
                 assert_eq!(bad.parse::<Invite>(), Err(BadInvite), "{bad}");
             }
         }

@@ -67,11 +67,16 @@ impl Policy {
             Change::Closed(self.closed),
         ];
         let mut without = Self::default();
-        plain.into_iter().chain(roles).chain(people).filter(|change| {
-            let before = without.clone();
-            without.apply(change);
-            without != before
-        }).collect()
+        plain
+            .into_iter()
+            .chain(roles)
+            .chain(people)
+            .filter(|change| {
+                let before = without.clone();
+                without.apply(change);
+                without != before
+            })
+            .collect()
     }
 
     /// What somebody may do.

@@ -76,7 +76,9 @@ pub fn change(
         "role" => {
             let (name, rest) = values.split_first().ok_or_else(|| expected("role ROLE +permission …"))?;
             let role = policy.role_named(name);
-            let role = role.ok_or_else(|| expected("a role: admin, moderator, member, role900 or a name given before"))?;
+            let role = role.ok_or_else(|| {
+                expected("a role: admin, moderator, member, role900 or a name given before")
+            })?;
             let before = policy.roles.get(&role).cloned().unwrap_or_default();
             let (named, rest): (Vec<&String>, Vec<&String>) =
                 rest.iter().partition(|word| word.starts_with("name="));
@@ -86,7 +88,8 @@ pub fn change(
         }
         "person" => {
             let (name, rest) = values.split_first().ok_or_else(|| expected("person WHO +permission …"))?;
-            let person = who(name).ok_or_else(|| expected("somebody in the channel, by name, account or identity"))?;
+            let person =
+                who(name).ok_or_else(|| expected("somebody in the channel, by name, account or identity"))?;
             let before = policy.people.get(&person).copied().unwrap_or_default();
             Change::Person { person, rule: rule(before, &rest.iter().collect::<Vec<_>>())? }
         }
@@ -232,10 +235,14 @@ fn quota(text: &str) -> Result<Option<Quota>, BadSetting> {
 }
 
 fn quota_words(quota: Option<Quota>) -> String {
-    quota.map_or_else(|| "off".to_owned(), |quota| format!("{}/{}", quota.events, duration_words(quota.per_ms)))
+    quota.map_or_else(
+        || "off".to_owned(),
+        |quota| format!("{}/{}", quota.events, duration_words(quota.per_ms)),
+    )
 }
 
-const UNITS: [(&str, u64); 5] = [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+const UNITS: [(&str, u64); 5] =
+    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 
 /// Milliseconds of `7d`, `12h`, `30m` or `45s`; at least one second.
 pub fn duration_ms(text: &str) -> Option<u64> {

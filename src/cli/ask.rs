@@ -109,7 +109,9 @@ async fn wish(node: &mut Client, request: Request, said: &str, output: &mut Outp
         let words = [Some(said), done.channel.as_deref(), done.event.as_deref()];
         let note = if done.event.is_none() && said == "joined" { " (was a member already)" } else { "" };
         let mut lines = vec![format!("{}{note}", words.into_iter().flatten().collect::<Vec<_>>().join(" "))];
-        lines.extend(done.withheld.iter().map(|sink| format!("not carried to {sink}: it is not cleared for it")));
+        lines.extend(
+            done.withheld.iter().map(|sink| format!("not carried to {sink}: it is not cleared for it")),
+        );
         lines.extend(done.invite.clone());
         lines
     })?;
@@ -309,7 +311,8 @@ fn channel_lines(channel: &ChannelReport) -> Vec<String> {
         vec!["topic".to_owned(), channel.topic.clone()],
         vec!["created".to_owned(), format!("{} UTC", calendar::stamp(channel.created_at_ms))],
     ];
-    let setting = |(setting, value): &(String, String)| vec!["policy".to_owned(), format!("{setting} {value}")];
+    let setting =
+        |(setting, value): &(String, String)| vec!["policy".to_owned(), format!("{setting} {value}")];
     rows.extend(channel.policy.iter().map(setting));
     rows.extend(channel.links.iter().map(|place| vec!["link".to_owned(), place.to_string()]));
     let mut lines = columns(&rows);

@@ -103,7 +103,8 @@ pub async fn restore(
     }
     // They belong to the store that was put aside, which was closed in good order or is a backup's loss.
     for rest in ["-wal", "-shm"] {
-        let (from, to) = (dir.join(format!("{STORE}{rest}")), dir.join(format!("{STORE}.before-{now}{rest}")));
+        let (from, to) =
+            (dir.join(format!("{STORE}{rest}")), dir.join(format!("{STORE}.before-{now}{rest}")));
         if from.exists() {
             fs::rename(&from, &to).map_err(|error| at(&to, &error))?;
         }

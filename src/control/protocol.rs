@@ -304,9 +304,8 @@ fn person(view: &ChannelView, name: &str) -> Option<Identity> {
     if let Ok(identity) = name.parse() {
         return Some(identity);
     }
-    let goes_by = |member: &&Member| {
-        member.profile.home == name || member.profile.username.eq_ignore_ascii_case(name)
-    };
+    let goes_by =
+        |member: &&Member| member.profile.home == name || member.profile.username.eq_ignore_ascii_case(name);
     let mut found = view.members.iter().filter(goes_by);
     found.next().filter(|_| found.next().is_none()).map(|member| member.identity)
 }

@@ -155,7 +155,11 @@ impl From<&ChannelView> for ChannelReport {
             topic: view.topic.clone(),
             created_at_ms: view.created_at.0,
             policy: wording::policy_lines(&view.policy),
-            members: view.members.iter().map(|member| MemberReport::in_channel(member, &view.policy)).collect(),
+            members: view
+                .members
+                .iter()
+                .map(|member| MemberReport::in_channel(member, &view.policy))
+                .collect(),
             links: view.links.iter().map(Place::from).collect(),
         }
     }

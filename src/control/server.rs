@@ -436,7 +436,11 @@ mod tests {
                 Command::Submit { submission, reply } => {
                     let result = match (&submission.actor, &submission.intent) {
                         (Actor::Node, Intent::SendMessage { .. }) => Err(Refusal::NotAMember),
-                        _ => Ok(Receipt { channel: Some(rust().id), event: Some(EventId([4; 32])), ..Receipt::default() }),
+                        _ => Ok(Receipt {
+                            channel: Some(rust().id),
+                            event: Some(EventId([4; 32])),
+                            ..Receipt::default()
+                        }),
                     };
                     let _ = told.send(format!("{:?}", submission.intent));
                     let _ = reply.send(result);
@@ -491,11 +495,14 @@ mod tests {
         }
 
         let Ok(Answer::Done(done)) = client.ask(&send(Some("carol"))).await else { panic!() };
-        assert_eq!(done, Done {
-            channel: Some("#rust".into()),
-            event: Some(EventId([4; 32]).to_string()),
-            ..Done::default()
-        });
+        assert_eq!(
+            done,
+            Done {
+                channel: Some("#rust".into()),
+                event: Some(EventId([4; 32]).to_string()),
+                ..Done::default()
+            }
+        );
         assert!(running.told.recv().await.unwrap().contains("SendMessage"));
 
         let before = Some(EventId([2; 32]).to_string());

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, mdns, ping};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

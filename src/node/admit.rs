@@ -107,10 +107,7 @@ impl Node {
         });
         let flips = effect.flips;
         let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
-        if keeping.wanted {
-            self.wanting.insert(id, event.id(), position, turn.now);
-        }
-        turn.writes.push(Write::Event(StoredEvent {
+        let stored = StoredEvent {
             position,
             channel: id,
             id: event.id(),
@@ -118,7 +115,11 @@ impl Node {
             payload,
             visible: news.is_some(),
             keeping,
-        }));
+        };
+        if keeping.wanted {
+            self.wanting.insert(&stored, turn.now);
+        }
+        turn.writes.push(Write::Event(stored));
         let came_over = origin.as_ref().map(|origin| origin.link.clone()).or(via);
         if let Some(origin) = origin {
             let (link, external_id) = (origin.link, origin.external_id);

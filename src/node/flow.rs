@@ -107,7 +107,8 @@ impl Node {
         if lapse == Lapse::NotCleared {
             let sink = self.sink_of(&reported.link);
             let exported = self.exports.entry(sink).or_default();
-            (exported.carried, exported.withheld) = (exported.carried.saturating_sub(1), exported.withheld + 1);
+            (exported.carried, exported.withheld) =
+                (exported.carried.saturating_sub(1), exported.withheld + 1);
         }
         self.dispatch(turn, &reported.link, None);
     }

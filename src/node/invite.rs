@@ -93,7 +93,9 @@ impl Node {
         let members = state.members().filter(|member| member.identity != acting.person.identity);
         let grants: Vec<(Identity, Role)> = members
             .filter(|member| !is_open || member.role != Role::Member)
-            .map(|member| (member.identity, if member.role == Role::Founder { Role::Admin } else { member.role }))
+            .map(|member| {
+                (member.identity, if member.role == Role::Founder { Role::Admin } else { member.role })
+            })
             .take(LET_IN)
             .collect();
 

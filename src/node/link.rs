@@ -21,7 +21,9 @@ impl Node {
         if let Some(channel) = self.routes.channel(link) {
             let name = self.directory.get(&channel).map(|channel| channel.name.clone()).unwrap_or_default();
             return match self.directory.find(wanted) {
-                Some(same) if same == channel => Ok(Receipt { channel: Some(channel), event: None, ..Receipt::default() }),
+                Some(same) if same == channel => {
+                    Ok(Receipt { channel: Some(channel), event: None, ..Receipt::default() })
+                }
                 _ => Err(Refusal::LinkTaken(name)),
             };
         }

@@ -207,7 +207,10 @@ impl Node {
     /// When [`Input::Timeout`] is wanted next.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let retry = self.outbox.next_due(|door| self.open_doors.contains(door));
-        [self.sync.next_timeout(), retry, self.expiry.next_timeout(), self.next_want()].into_iter().flatten().min()
+        [self.sync.next_timeout(), retry, self.expiry.next_timeout(), self.next_want()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn timeout(&mut self, turn: &mut Turn) {

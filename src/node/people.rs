@@ -40,7 +40,8 @@ const NODE_ACCOUNT: &str = "the node";
 
 impl People {
     pub fn new(setup: &Setup) -> Self {
-        let username = setup.name.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(16).collect();
+        let username =
+            setup.name.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(16).collect();
         let node = Profile { username, display_name: String::new(), home: String::new() };
         let (secret, generation) = (setup.secret.clone(), setup.generation);
         Self { secret, generation, node, known: BTreeMap::new() }

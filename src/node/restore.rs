@@ -131,9 +131,10 @@ impl Node {
                     channel.doubtful.insert(*target);
                 }
                 if stored.keeping.wanted {
-                    self.wanting.insert(stored.channel, stored.id, stored.position, Timestamp(0));
+                    self.wanting.insert(stored, Timestamp(0));
                 }
-                self.note_text(stored.channel, &event, stored.payload.is_some());
+                let may_have_text = stored.payload.is_some() || stored.keeping.wanted;
+                self.note_text(stored.channel, &event, may_have_text);
                 Ok(())
             }
             Admission::Refused(invalid) => Err(invalid.to_string()),

@@ -182,7 +182,9 @@ impl Node {
         }
         let payload = payload(content).ok_or(Refusal::Malformed("a message fits into 60 KiB"))?;
         let mut envelope = content.envelope.clone();
-        if let (Some(Relation::Edit(target)), Some(channel)) = (envelope.relation, self.directory.get(&channel)) {
+        if let (Some(Relation::Edit(target)), Some(channel)) =
+            (envelope.relation, self.directory.get(&channel))
+        {
             // What stands in a message's place lasts no longer than the message.
             let lasts = channel.replica.expiry_of(&target);
             envelope.expires = envelope.expires.into_iter().chain(lasts).min();

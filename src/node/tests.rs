@@ -27,7 +27,8 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(name: &str) -> Self {
         let secret = SecretKey::from_seed(*blake3::hash(name.as_bytes()).as_bytes());
-        let setup = Setup { secret, name: name.to_owned(), matrix_server: "example.org".into(), generation: 0 };
+        let setup =
+            Setup { secret, name: name.to_owned(), matrix_server: "example.org".into(), generation: 0 };
         let node = Node::restore(setup.clone(), Restored::default(), std::iter::empty()).unwrap();
         Self { node, setup, log: Vec::new(), rest: Restored::default(), now: Timestamp(1_000_000) }
     }
@@ -74,7 +75,11 @@ impl Site {
             Node::restore(self.setup.clone(), self.rest.clone(), self.log.clone().into_iter()).unwrap();
     }
 
-    pub(super) fn submit_as(&mut self, actor: Actor, intent: Intent) -> (Result<Receipt, Refusal>, Vec<Output>) {
+    pub(super) fn submit_as(
+        &mut self,
+        actor: Actor,
+        intent: Intent,
+    ) -> (Result<Receipt, Refusal>, Vec<Output>) {
         let submission = Box::new(Submission { actor, intent, via: None, join_first: true, tag: 0 });
         let mut effects = self.feed(Input::Submit { ticket: 1, submission, known: None });
         let Some(Output::Reply { result, .. }) = effects.pop() else { panic!("an answer comes last") };

@@ -2,15 +2,15 @@
 //! them.
 
 use super::tests::{Site, irc, matrix, meet, named, person, talk};
-use super::*;
-use crate::base::limits;
+use super::{Door, Exported, Input, Lapse, Outcome, Output, Receipt, Refusal, StoredEvent};
+use crate::base::{EventId, NodeId, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::channel::{Change, JoinRule};
-use crate::chat::flow::Flow;
+use crate::chat::flow::{Flow, Sink};
 use crate::chat::intent::{Intent, Subject};
 use crate::chat::message::{Content, Envelope, Relation};
 use crate::chat::view::What;
-use crate::replica::Parcel;
+use crate::replica::{Packet, Parcel};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -238,13 +238,32 @@ fn a_peer_that_strips_texts_loses_nobody_anything() {
     one.feed(Input::PeerUp(other.node.id()));
     other.feed(Input::PeerUp(node));
     let asked = other.wait(0);
-    assert!(matches!(&asked[..], [Output::Send { packet: Packet::Want { events, .. }, .. }] if events.len() == 1));
+    assert!(
+        matches!(&asked[..], [Output::Send { packet: Packet::Want { events, .. }, .. }] if events.len() == 1)
+    );
     talk(&mut other, &mut one, asked);
     assert!(other.shows("live") && other.node.wanted_texts() == 0);
     let before = other.log.clone();
     one.wait(60_000);
     meet(&mut one, &mut other);
     assert_eq!(other.log, before);
+}
+
+#[test]
+fn a_text_that_came_late_expires_in_time() {
+    let (mut one, mut other) = (Site::new("a"), Site::new("b"));
+    one.create("#a");
+    one.say("#a", lasting("secret", one.now.plus_ms(HOUR_MS))).unwrap();
+    let full = one.offered();
+    let mut stripped = full.clone();
+    stripped.iter_mut().for_each(|parcel| parcel.payload = None);
+    let peer = one.node.id();
+    other.peer_says(peer, Packet::Events { parcels: stripped, more: false });
+    other.restart();
+    other.peer_says(peer, Packet::Events { parcels: full, more: false });
+    assert!(other.shows("secret"));
+    other.wait(HOUR_MS);
+    assert!(!other.holds("secret"));
 }
 
 #[test]
@@ -266,8 +285,10 @@ fn a_text_that_comes_after_its_event_is_told_and_carried_once() {
         let told = other.peer_says(peer, Packet::Events { parcels, more: false });
         count += told
             .iter()
-            .filter(|output| matches!(output, Output::Deliver { delivery, .. }
-                if matches!(&delivery.news.what, What::Message(content) if content.body == "live")))
+            .filter(|output| {
+                matches!(output, Output::Deliver { delivery, .. }
+                if matches!(&delivery.news.what, What::Message(content) if content.body == "live"))
+            })
             .count();
     }
     assert_eq!(count, 2, "the listener and the link, once each");
@@ -371,7 +392,8 @@ fn an_invite_link_lets_in_who_holds_it_at_another_node() {
     assert_eq!(other.submit("guest", by_link.clone()).unwrap().event, None, "once is enough");
     meet(&mut one, &mut other);
     assert_eq!(one.node.state_root(), other.node.state_root());
-    let guest = one.node.channels()[0].members.iter().find(|member| member.profile.username == "guest").cloned();
+    let guest =
+        one.node.channels()[0].members.iter().find(|member| member.profile.username == "guest").cloned();
     assert_eq!(guest.unwrap().role, Role::Moderator);
     other.now = other.now.plus_ms(HOUR_MS + 1);
     assert!(other.submit("late", by_link.clone()).is_err());
@@ -389,7 +411,8 @@ fn a_channel_goes_on_in_its_successor() {
     let old = site.create("#a");
     site.say("#a", Content::text("before")).unwrap();
     let subject = Subject::Name("carol".into());
-    site.submit("founder", Intent::GrantRole { channel: named("#a"), subject, role: Role::Moderator }).unwrap();
+    site.submit("founder", Intent::GrantRole { channel: named("#a"), subject, role: Role::Moderator })
+        .unwrap();
     site.policy(Change::Join(JoinRule::Knock));
     site.policy(Change::Topic("ours".into()));
     let upgrade = || Intent::Upgrade { channel: named("#a") };
@@ -407,7 +430,9 @@ fn a_channel_goes_on_in_its_successor() {
     assert_eq!(ancestry.predecessor, Some(old));
     let say = |channel| Intent::SendMessage { channel, content: Content::text("hello") };
     assert!(site.submit("carol", say(crate::chat::intent::ChannelRef::Id(old))).is_err());
-    assert!(site.submit_as(person("carol", "carol"), say(crate::chat::intent::ChannelRef::Id(new))).0.is_ok());
+    assert!(
+        site.submit_as(person("carol", "carol"), say(crate::chat::intent::ChannelRef::Id(new))).0.is_ok()
+    );
     let carol = site.node.channels().into_iter().find(|view| view.id == new).unwrap();
     let carol = carol.members.into_iter().find(|member| member.profile.username == "carol").unwrap();
     assert_eq!(carol.role, Role::Moderator);

@@ -488,7 +488,12 @@ mod tests {
 
     fn driver() -> Driver {
         let matrix_server = "example.org".into();
-        let setup = Setup { secret: SecretKey::from_seed([1; 32]), name: "node".into(), matrix_server, generation: 0 };
+        let setup = Setup {
+            secret: SecretKey::from_seed([1; 32]),
+            name: "node".into(),
+            matrix_server,
+            generation: 0,
+        };
         let node = Node::restore(setup, Restored::default(), std::iter::empty()).unwrap();
         Driver::new(node, Store::in_memory().unwrap(), None)
     }

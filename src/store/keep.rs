@@ -29,9 +29,9 @@ impl Store {
         }
         // SQLite takes the empty file for an empty database, so that its mode is right from the start.
         create_file(to).map_err(|error| StoreError::access(to, &error))?;
-        let path = to.to_str().ok_or_else(|| {
-            StoreError::access(to, &std::io::Error::other("the path is not UTF-8"))
-        })?;
+        let path = to
+            .to_str()
+            .ok_or_else(|| StoreError::access(to, &std::io::Error::other("the path is not UTF-8")))?;
         self.db.execute("VACUUM INTO ?1", [path]).map_err(|error| StoreError::from(error).at(to))?;
         let copy = std::fs::File::open(to).and_then(|file| file.sync_all());
         copy.map_err(|error| StoreError::access(to, &error))
@@ -63,9 +63,7 @@ impl Store {
                 return Ok(checked);
             }
             for stored in page {
-                let damaged = |what: &str| {
-                    StoreError::Corrupt(format!("event {}: {what}", stored.position))
-                };
+                let damaged = |what: &str| StoreError::Corrupt(format!("event {}: {what}", stored.position));
                 let mut event = Event::decode(&stored.signed).map_err(|error| damaged(&error.to_string()))?;
                 let id = event.verify().map_err(|error| damaged(&error.to_string()))?;
                 if id != stored.id || event.channel() != stored.channel {
@@ -138,9 +136,15 @@ mod tests {
     fn an_event_that_was_tampered_with_is_found() {
         for (what, tamper) in [
             ("id", "UPDATE events SET id = randomblob(32) WHERE position = 3"),
-            ("text", "UPDATE events SET payload = (SELECT payload FROM events WHERE position = 4) WHERE position = 3"),
+            (
+                "text",
+                "UPDATE events SET payload = (SELECT payload FROM events WHERE position = 4) WHERE position = 3",
+            ),
             ("header", "UPDATE events SET signed = CAST(signed || x'00' AS BLOB) WHERE position = 3"),
-            ("signature", "UPDATE events SET signed = CAST(substr(signed, 1, length(signed) - 1) || x'7f' AS BLOB) WHERE position = 3"),
+            (
+                "signature",
+                "UPDATE events SET signed = CAST(substr(signed, 1, length(signed) - 1) || x'7f' AS BLOB) WHERE position = 3",
+            ),
         ] {
             let mut store = Store::in_memory().unwrap();
             store.commit(&[Batch(conversation().into_iter().map(Write::Event).collect())]).unwrap();

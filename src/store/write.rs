@@ -211,8 +211,7 @@ impl Writer<'_> {
     }
 
     fn erase_said(&mut self, channel: i64, until: i64) -> Result<(), StoreError> {
-        let held =
-            "SELECT position FROM events WHERE payload IS NOT NULL AND channel = ?1 AND said_at <= ?2";
+        let held = "SELECT position FROM events WHERE payload IS NOT NULL AND channel = ?1 AND said_at <= ?2";
         let wanted = "SELECT position FROM events WHERE wanted = 1 AND channel = ?1 AND said_at <= ?2";
         let held = self.positions(held, [channel, until])?;
         let wanted = self.positions(wanted, [channel, until])?;
@@ -294,6 +293,9 @@ mod tests {
     #[test]
     fn every_write_applied_twice_leaves_what_once_does() {
         let link = matrix("!a");
+        let lasting = Keeping { expires: Some(Timestamp(5)), said_at: Timestamp(4), ..Keeping::default() };
+        let lasting = StoredEvent { keeping: lasting, ..event(2, 1) };
+        let wanted = Keeping { wanted: true, ..Keeping::default() };
         let note = |value: &[u8]| Write::Note { door: Door::Matrix, key: "k".into(), value: value.into() };
         let writes = [
             Write::Event(event(1, 1)),
@@ -315,6 +317,13 @@ mod tests {
             note(b"one"),
             note(b"two"),
             note(b""),
+            Write::Event(lasting.clone()),
+            Write::EraseExpired { until: Timestamp(5) },
+            Write::Event(event(3, 1)),
+            Write::EraseSaid { channel: channel(1), until: Timestamp(0) },
+            Write::Event(StoredEvent { payload: None, keeping: wanted, ..event(4, 2) }),
+            Write::Event(event(4, 2)),
+            Write::Erase { position: 4 },
         ];
         let mut store = store_with([]);
         let mut states = vec![contents(&store)];

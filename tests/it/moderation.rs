@@ -132,7 +132,8 @@ fn a_channel_is_governed_from_the_command_line() {
     one.refused(&["channel", "join", "club", "--as", "eve"], "takes in only whom a member lets in");
 
     // A link lets in somebody at a node that never heard of the first.
-    let invite = || one.ask(&["channel", "invite", "club", "--expire", "1h"])["invite"].as_str().unwrap().to_owned();
+    let invite =
+        || one.ask(&["channel", "invite", "club", "--expire", "1h"])["invite"].as_str().unwrap().to_owned();
     let link = invite();
     assert!(link.starts_with("multichat:") && link.contains("?via=/ip4/127.0.0.1/tcp/"), "{link}");
     other.say(&["channel", "join", &link, "--as", "bob"]);
@@ -140,8 +141,17 @@ fn a_channel_is_governed_from_the_command_line() {
     until("the first knows bob", || one.role("club", "bob").is_some());
 
     // A role of the channel's own, and what it may do.
-    one.say(&["channel", "policy", "club", "role", "role500", "name=steward", "+redact_others", "+set_topic"]);
-    other.refused(&["channel", "policy", "club", "topic", "mine", "--as", "bob"], "not permitted");
+    one.say(&[
+        "channel",
+        "policy",
+        "club",
+        "role",
+        "role500",
+        "name=steward",
+        "+redact_others",
+        "+set_topic",
+    ]);
+    other.refused(&["channel", "policy", "--as", "bob", "club", "topic", "mine"], "not permitted");
     one.say(&["channel", "grant", "club", "bob", "steward"]);
     until("bob is steward", || other.role("club", "bob").as_deref() == Some("steward"));
     other.say(&["channel", "policy", "--as", "bob", "club", "topic", "by", "bob"]);
@@ -170,7 +180,7 @@ fn a_channel_is_governed_from_the_command_line() {
     until("bob is out", || other.role("club", "bob").is_none());
     other.refused(&["send", "club", "hello", "--as", "bob"], "not a member");
     other.refused(&["channel", "join", &link, "--as", "bob"], "whom a member lets in");
-    let mut joins = |link: &str| other.command(&["channel", "join", link, "--as", "bob"]).output().unwrap();
+    let joins = |link: &str| other.command(&["channel", "join", link, "--as", "bob"]).output().unwrap();
     let link = invite();
     until("a new link lets him in", || joins(&link).status.success());
     until("bob is in", || one.role("club", "bob").is_some());

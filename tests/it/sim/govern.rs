@@ -124,8 +124,8 @@ impl World {
             let late = Timestamp(now.0.saturating_sub(SLACK_MS));
             let Some(node) = self.node(at) else { continue };
             for stored in disk.log.values() {
-                let shown = node.news_of(now, stored);
                 let Some(expires) = stored.keeping.expires else { continue };
+                let shown = node.news_of(now, stored);
                 let is_shown = shown.is_some_and(|news| matches!(news.what, What::Message(_)));
                 assert!(expires > now || !is_shown, "seed {}: node {at} shows what has expired", self.seed);
                 let is_sent = node.parcel_of(now, stored).is_some_and(|parcel| parcel.payload.is_some());
@@ -170,7 +170,9 @@ fn read(log: &[&StoredEvent]) -> Reading {
     for stored in log {
         let event = Event::decode_trusted(&stored.signed).unwrap();
         match event.header.act {
-            Act::RedactMessage { target, .. } => reading.redactions.entry(target).or_default().push(stored.id),
+            Act::RedactMessage { target, .. } => {
+                reading.redactions.entry(target).or_default().push(stored.id)
+            }
             Act::SendMessage(Envelope { relation: Some(Relation::Edit(target)), .. }) => {
                 reading.edits.insert(stored.id, target);
             }
@@ -214,7 +216,10 @@ fn check(world: &World) {
             assert!(has_text || ended, "seed {seed}: node {at} lost a text that nobody ended");
             lacking += usize::from(stored.keeping.wanted && redactions.is_empty());
         }
-        assert!(lacking == 0 || seed.is_multiple_of(2), "seed {seed}: node {at} still asks for {lacking} texts");
+        assert!(
+            lacking == 0 || seed.is_multiple_of(2),
+            "seed {seed}: node {at} still asks for {lacking} texts"
+        );
         // What its listener has on the screen is from people who were in, as all now know.
         for shown in world.on_screen(at) {
             let stored = log.iter().find(|stored| stored.id == shown).expect("shown, so held");
@@ -227,7 +232,7 @@ fn check(world: &World) {
 
 fn seeds() -> u64 {
     let asked = std::env::var("MULTICHAT_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or(200)
+    asked.unwrap_or(150)
 }
 
 #[test]
@@ -254,7 +259,8 @@ fn governing_happens_at_all() {
         for stored in world.disks().next().unwrap().log.values() {
             let event = Event::decode_trusted(&stored.signed).unwrap();
             let counts = node.news_of(now, stored).is_some();
-            erased += usize::from(matches!(event.header.act, Act::SendMessage(_)) && stored.payload.is_none());
+            erased +=
+                usize::from(matches!(event.header.act, Act::SendMessage(_)) && stored.payload.is_none());
             kinds.insert(match event.header.act {
                 Act::GrantRole { .. } if counts => "grant",
                 Act::RevokeRole { then: Standing::Banned, .. } if counts => "ban",

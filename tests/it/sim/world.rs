@@ -297,7 +297,14 @@ impl World {
         machine.node = Some(node);
         machine.connector.clear();
         let from = machine.disk.log.len() as u64;
-        self.sessions.push(Session { at, from, to: None, shown: Vec::new(), since: self.now, messages: BTreeSet::new() });
+        self.sessions.push(Session {
+            at,
+            from,
+            to: None,
+            shown: Vec::new(),
+            since: self.now,
+            messages: BTreeSet::new(),
+        });
         self.session_of[at] = self.sessions.len() - 1;
         self.feed(at, Input::DoorOpened(Door::Listener));
         self.feed(at, Input::DoorOpened(Door::Matrix));
