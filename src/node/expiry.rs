@@ -183,10 +183,10 @@ impl Node {
         if let Some(at) = channel.expiry(envelope) {
             self.expiry.expect(at);
         }
-        if let Some(kept) = channel.kept_ms() {
-            if !self.expiry.sweeps.contains_key(&id) {
-                self.expiry.sweep_at(id, said_at.plus_ms(kept));
-            }
+        if let Some(kept) = channel.kept_ms()
+            && !self.expiry.sweeps.contains_key(&id)
+        {
+            self.expiry.sweep_at(id, said_at.plus_ms(kept));
         }
     }
 

@@ -2,7 +2,7 @@
 //! them.
 
 use super::tests::{Site, irc, matrix, meet, named, person, talk};
-use super::{Door, Exported, Input, Lapse, Outcome, Output, Receipt, Refusal, StoredEvent};
+use super::{Door, Exported, Input, Lapse, Outcome, Output, Receipt, Refusal};
 use crate::base::{EventId, NodeId, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::channel::{Change, JoinRule};
@@ -172,8 +172,8 @@ fn what_was_taken_back_is_gone_with_its_edits_at_every_node() {
     newcomer.wait(100_000);
     assert_eq!(newcomer.node.state_root(), one.node.state_root());
     one.restart();
-    let parcels = vec![one.log.iter().find(|stored| stored.id == said).unwrap().parcel().unwrap()];
-    assert!(parcels[0].payload.is_none());
+    let stored = one.log.iter().find(|stored| stored.id == said).unwrap();
+    assert!(stored.parcel().unwrap().payload.is_none());
 }
 
 #[test]

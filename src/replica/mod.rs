@@ -199,8 +199,9 @@ impl Replica {
         let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
         let past = self.known_to(parents);
         let subject = subject_of(&event.header.act);
+        let replaces_profile = matches!(event.header.act, Act::UpdateProfile { .. });
         let before = (
-            self.state.person(&author),
+            replaces_profile.then(|| self.state.person(&author)).flatten(),
             self.state.is_member(&author),
             subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
         );

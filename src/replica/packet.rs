@@ -62,7 +62,7 @@ impl Packet {
     pub fn verify(&mut self) -> usize {
         let Self::Events { parcels, .. } = self else { return 0 };
         let before = parcels.len();
-        parcels.retain_mut(|parcel| parcel.verify().is_ok());
+        Parcel::verify_all(parcels);
         before - parcels.len()
     }
 }
