@@ -252,7 +252,7 @@ fn those_who_govern_agree_and_what_ends_is_gone() {
 fn governing_happens_at_all() {
     let mut kinds: BTreeSet<&str> = BTreeSet::new();
     let (mut stripped, mut erased) = (0, 0);
-    for seed in 0..6 {
+    for seed in 0..20 {
         let world = play(seed);
         stripped += world.stripped;
         let (now, node) = (world.clock(0), world.node(0).unwrap());
