@@ -7,7 +7,9 @@ use super::access::Role;
 use super::message::Link;
 use super::name::ChannelName;
 use super::profile::{Certificate, Profile};
+use super::ticket::Redemption;
 use crate::base::{EventId, Identity, limits};
+use crate::machine::settlement::{PARTIES, Settlement};
 
 /// What an event does. The transaction it stands for is built from it (see `chat::build`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,6 +30,10 @@ pub enum Act {
     GrantRole { subject: Identity, role: Role },
     /// Ends every lane and grant of somebody at what the author had seen of them.
     RevokeRole { subject: Identity, then: Standing, reason: String },
+    /// Carries out intents together, of whomever they are: all of them or none (`chat::settle`).
+    Settle { settlement: Settlement },
+    /// Opens a lane of a new member and uses up a ticket for it (`chat::ticket`).
+    RedeemTicket { joining: Joining, ticket: Redemption },
 }
 
 /// What somebody may be after a revocation.
@@ -61,8 +67,16 @@ impl Act {
     pub fn joining(&self) -> Option<&Joining> {
         match self {
             Self::CreateChannel { founder, .. } => Some(founder),
-            Self::JoinChannel(joining) => Some(joining),
+            Self::JoinChannel(joining) | Self::RedeemTicket { joining, .. } => Some(joining),
             _ => None,
+        }
+    }
+
+    /// The bytes that an event's header may have with this act.
+    pub fn header_bytes(&self) -> usize {
+        match self {
+            Self::Settle { .. } => limits::SETTLEMENT_BYTES,
+            _ => limits::EVENT_HEADER_BYTES,
         }
     }
 
@@ -79,6 +93,10 @@ impl Act {
             | Self::RevokeRole { reason: text, .. } => topic_fits(text),
             Self::SendMessage | Self::GrantRole { .. } => true,
             Self::UpdateProfile { profile } => profile.is_well_formed(),
+            Self::Settle { settlement } => (1..=PARTIES).contains(&settlement.intents.len()),
+            Self::RedeemTicket { joining, ticket } => {
+                joining.profile.is_well_formed() && joining.grant.is_none() && ticket.label.is_well_formed()
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ use super::facts;
 use super::logics::logics;
 use super::permissions::Permissions;
 use super::profile::Profile;
-use super::{channel, grant, message, revocation};
+use super::ticket::Redemption;
+use super::{asset, channel, grant, message, revocation};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, codec};
 use crate::machine::{
     Action, ActionBuilder, AppData, ExpirableBlob, MachineError, NullifierKey, Resource, verify_action,
@@ -86,9 +87,9 @@ pub fn action(
     let mut draft = Draft::new(setting);
     let held_profile = held.map(|held| held.profile_value).unwrap_or_default();
     let profile_value = match act {
-        Act::CreateChannel { founder: joining, .. } | Act::JoinChannel(joining) => {
-            profile_hash(&joining.profile)
-        }
+        Act::CreateChannel { founder: joining, .. }
+        | Act::JoinChannel(joining)
+        | Act::RedeemTicket { joining, .. } => profile_hash(&joining.profile),
         Act::UpdateProfile { profile } => profile_hash(profile),
         _ => held_profile,
     };
@@ -100,6 +101,12 @@ pub fn action(
             draft.profile(None, held_profile, profile_value, leaves)?;
             draft.channel(channel::Value { name: Some(name.clone()), topic: topic.clone() })?;
         }
+        Act::RedeemTicket { ticket, .. } => {
+            draft.profile(None, held_profile, profile_value, leaves)?;
+            draft.redeem(ticket)?;
+        }
+        // What it carries out are transactions of their own: see `chat::settle`.
+        Act::Settle { .. } => {}
         Act::JoinChannel(_) => draft.profile(None, held_profile, profile_value, leaves)?,
         Act::LeaveChannel { .. } | Act::UpdateProfile { .. } => {
             draft.profile(held.map(|held| held.profile), held_profile, profile_value, leaves)?;
@@ -222,6 +229,18 @@ impl<'a> Draft<'a> {
     fn revocation(&mut self, subject: Identity, then: Standing) -> Result<(), MachineError> {
         let label = revocation::Label { channel: self.setting.channel, subject };
         self.mint(facts::logic_refs().revocation, &label, &revocation::Value { then })
+    }
+
+    /// One use of a ticket; what is left of it stays its owner's.
+    fn redeem(&mut self, ticket: &Redemption) -> Result<(), MachineError> {
+        let app_data = facts::app_data(&ticket.label, &asset::Value { owner: self.setting.identity });
+        let resource = ticket.resource;
+        self.builder.consume(resource, NullifierKey::default(), app_data.clone())?;
+        self.builder.create(Resource { quantity: 1, is_ephemeral: true, ..resource }, app_data.clone());
+        if resource.quantity > 1 {
+            self.builder.create(Resource { quantity: resource.quantity - 1, ..resource }, app_data);
+        }
+        Ok(())
     }
 
     /// A resource that comes into being and stays.

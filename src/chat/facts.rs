@@ -26,6 +26,8 @@ pub struct LogicRefs {
     pub channel: Digest,
     pub grant: Digest,
     pub revocation: Digest,
+    pub token: Digest,
+    pub ticket: Digest,
 }
 
 /// The references, computed once.
@@ -39,6 +41,8 @@ pub fn logic_refs() -> &'static LogicRefs {
         channel: logic_ref("channel", VERSION),
         grant: logic_ref("grant", VERSION),
         revocation: logic_ref("revocation", VERSION),
+        token: logic_ref("token", VERSION),
+        ticket: logic_ref("ticket", VERSION),
     })
 }
 
@@ -79,6 +83,22 @@ where
     L: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
+    let facts = read_counted(member)?;
+    if member.resource.quantity != 1 {
+        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
+    }
+    Ok(facts)
+}
+
+/// The same of a resource of which there may be any quantity.
+///
+/// # Errors
+/// A [`LogicError`] naming what does not fit.
+pub(super) fn read_counted<L, V>(member: &Member<'_>) -> Result<(L, V), LogicError>
+where
+    L: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
     let [blob] = member.app_data.resource.as_slice() else {
         return Err(LogicError::invalid("a resource carries its facts"));
     };
@@ -86,9 +106,6 @@ where
         .map_err(|_| LogicError::invalid("the facts are those of the resource's logic"))?;
     if reference(&label) != member.resource.label_ref || reference(&value) != member.resource.value_ref {
         return Err(LogicError::invalid("a resource commits to its facts"));
-    }
-    if member.resource.quantity != 1 {
-        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
     }
     Ok((label, value))
 }

@@ -159,7 +159,7 @@ impl Event {
     /// # Errors
     /// [`Malformed::Encoding`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        codec::decode(bytes, limits::EVENT_HEADER_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
+        codec::decode(bytes, limits::SETTLEMENT_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
     }
 
     /// Reads bytes of this node's own log, whose signature was checked before they were written.
@@ -232,7 +232,7 @@ fn check_place(header: &Header) -> Result<(), Malformed> {
 fn check_content(header: &Header) -> Result<(), Malformed> {
     // Whatever is taken in must be readable again from the log, which decodes no more than that.
     let length = codec::encode(header).len();
-    rule(length <= limits::EVENT_HEADER_BYTES, "the header is within bounds")?;
+    rule(length <= header.act.header_bytes(), "the header is within bounds")?;
     rule(header.act.is_well_formed(), "texts and names are within bounds")?;
     let says = matches!(header.act, Act::SendMessage);
     rule(header.payload.is_some() == says, "a message has a payload, nothing else has")?;
