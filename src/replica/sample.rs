@@ -64,9 +64,12 @@ impl Author {
         self.sign(header)
     }
 
-    /// A header for what this author does next in a replica.
+    /// A header for what this author does next in a replica: on the lane they may act on or, if there is
+    /// none, on their newest, where what they do is void or refused.
     pub fn draft(&self, replica: &Replica, at: u64, act: Act) -> Header {
-        let lane = replica.live_lane(&self.device.public()).filter(|_| act.joining().is_none());
+        let device = self.device.public();
+        let newest = || replica.authorities.lanes.get(replica.devices.get(&device)?.last()?);
+        let lane = replica.live_lane(&device).or_else(newest).filter(|_| act.joining().is_none());
         replica.draft(self.device.public(), lane, Timestamp(at), act)
     }
 
