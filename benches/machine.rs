@@ -83,6 +83,7 @@ fn founding(identity: &SecretKey, device: &SecretKey) -> Event {
         profile: Profile { username: "bench".into(), ..Profile::default() },
         via: None,
         grant: None,
+        bearer: None,
     };
     let header = Header {
         version: VERSION,
@@ -92,7 +93,12 @@ fn founding(identity: &SecretKey, device: &SecretKey) -> Event {
         prev: None,
         deps: Vec::new(),
         timestamp: Timestamp(1),
-        act: Act::CreateChannel { name: "#bench".parse().expect("a name"), topic: String::new(), founder },
+        act: Act::CreateChannel {
+            name: "#bench".parse().expect("a name"),
+            topic: String::new(),
+            founder,
+            ancestry: Default::default(),
+        },
         payload: None,
     };
     Event::sign(header, device)
@@ -101,10 +107,10 @@ fn founding(identity: &SecretKey, device: &SecretKey) -> Event {
 /// The author says something; the bytes that go to other nodes.
 fn write_one(author: &mut Replica, device: &SecretKey, position: u64) -> Vec<u8> {
     let content = Content::text(format!("This is line {position}, about as long as people write."));
-    let payload = codec::encode(&content);
+    let payload = content.payload();
     let key: Identity = device.public();
     let lane = author.live_lane(&key);
-    let mut header = author.draft(key, lane, Timestamp(position), Act::SendMessage);
+    let mut header = author.draft(key, lane, Timestamp(position), Act::SendMessage(Default::default()));
     header.payload = Some(PayloadRef::of(&payload));
     let event = Event::sign(header, device);
     assert!(matches!(author.admit(&event, position), Admission::Accepted(_)));

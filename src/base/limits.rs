@@ -29,6 +29,14 @@ pub const USERNAME_BYTES: usize = 64;
 pub const DISPLAY_NAME_BYTES: usize = 256;
 /// Bytes of a message body, plain or formatted.
 pub const BODY_BYTES: usize = 48 * 1024;
+/// Bytes of a reaction: an emoji of several code points, or a short word.
+pub const REACTION_BYTES: usize = 64;
+/// Bytes of the name of a custom role.
+pub const ROLE_NAME_BYTES: usize = 32;
+/// Messages pinned in one channel.
+pub const PINS: usize = 64;
+/// Bytes of the data of an act that a later version or a fork of the protocol made.
+pub const EXTENSION_BYTES: usize = 4 * 1024;
 /// Deliveries to one target of a link that may be under way at once; the rest wait in the outbox.
 pub const DELIVERY_WINDOW: usize = 64;
 /// Deliveries of one link that may wait in the outbox; a further one is given up at once and counted,

@@ -10,10 +10,11 @@ use super::access::{self, Authority, Role};
 use super::act::{Act, Standing};
 use super::facts;
 use super::logics::logics;
+use super::message::{Envelope, Relation, Says};
 use super::permissions::Permissions;
 use super::profile::Profile;
 use super::ticket::Redemption;
-use super::{asset, channel, grant, message, revocation};
+use super::{asset, channel, commitment, grant, message, revocation};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, codec};
 use crate::machine::{
     Action, ActionBuilder, AppData, ExpirableBlob, MachineError, NullifierKey, Resource, verify_action,
@@ -39,6 +40,8 @@ pub struct Setting {
     pub role: Role,
     /// The role granted to the identity by the event that an opening lane cites.
     pub granted: Option<Role>,
+    /// Who said what the act relates to, if it relates to something.
+    pub target_author: Option<Identity>,
     pub timestamp: Timestamp,
     /// The hash of the event's payload.
     pub payload: Option<Digest>,
@@ -56,7 +59,7 @@ pub fn verify(
 ) -> Result<Option<Holdings>, MachineError> {
     let (action, profile_value) = action(act, setting, held)?;
     verify_action(logics(), &action)?;
-    if matches!(act, Act::LeaveChannel { .. }) {
+    if act.ends_lane() {
         return Ok(None);
     }
     let created = |logic: Digest, held: Option<Resource>| {
@@ -89,7 +92,8 @@ pub fn action(
     let profile_value = match act {
         Act::CreateChannel { founder: joining, .. }
         | Act::JoinChannel(joining)
-        | Act::RedeemTicket { joining, .. } => profile_hash(&joining.profile),
+        | Act::RedeemTicket { joining, .. }
+        | Act::Knock { asking: joining, .. } => profile_hash(&joining.profile),
         Act::UpdateProfile { profile } => profile_hash(profile),
         _ => held_profile,
     };
@@ -99,7 +103,10 @@ pub fn action(
     match act {
         Act::CreateChannel { name, topic, .. } => {
             draft.profile(None, held_profile, profile_value, leaves)?;
-            draft.channel(channel::Value { name: Some(name.clone()), topic: topic.clone() })?;
+            draft.channel(channel::Value::Founded { name: name.clone(), topic: topic.clone() })?;
+        }
+        Act::JoinChannel(_) | Act::Knock { .. } => {
+            draft.profile(None, held_profile, profile_value, leaves)?;
         }
         Act::RedeemTicket { ticket, .. } => {
             draft.profile(None, held_profile, profile_value, leaves)?;
@@ -107,16 +114,29 @@ pub fn action(
         }
         // What it carries out are transactions of their own: see `chat::settle`.
         Act::Settle { .. } => {}
-        Act::JoinChannel(_) => draft.profile(None, held_profile, profile_value, leaves)?,
         Act::LeaveChannel { .. } | Act::UpdateProfile { .. } => {
             draft.profile(held.map(|held| held.profile), held_profile, profile_value, leaves)?;
         }
-        Act::SendMessage => draft.message()?,
-        Act::GrantRole { subject, role } => draft.grant(*subject, *role)?,
+        Act::SendMessage(envelope) => draft.message(says(envelope, setting))?,
+        Act::RedactMessage { .. } => {
+            draft.message(Says::Redaction(setting.target_author.unwrap_or_default()))?;
+        }
+        Act::GrantRole { subject, role, .. } => draft.grant(*subject, *role)?,
         Act::RevokeRole { subject, then, .. } => draft.revocation(*subject, *then)?,
-        Act::UpdateChannel { topic } => draft.channel(channel::Value { name: None, topic: topic.clone() })?,
+        Act::UpdateChannel(change) => draft.channel(channel::Value::Changed(change.clone()))?,
+        Act::CommitService(commitment) => draft.commitment(commitment)?,
+        // Who knows the logic checks it; to all others it is something that a member did.
+        Act::Extension { .. } => {}
     }
     Ok((draft.builder.build()?, profile_value))
+}
+
+fn says(envelope: &Envelope, setting: &Setting) -> Says {
+    match envelope.relation {
+        None | Some(Relation::Reply(_) | Relation::Thread { .. }) => Says::Words,
+        Some(Relation::Edit(_)) => Says::Edit(setting.target_author.unwrap_or_default()),
+        Some(Relation::Reaction(_)) => Says::Reaction,
+    }
 }
 
 fn profile_hash(profile: &Profile) -> Digest {
@@ -174,7 +194,7 @@ impl<'a> Draft<'a> {
     }
 
     fn permissions(&mut self, held: Option<Resource>, ends: bool) -> Result<(), MachineError> {
-        let value = Permissions::of(self.setting.role);
+        let value = Permissions::ceiling(self.setting.role);
         let app_data = facts::app_data(&self.user_label(), &value);
         let value = facts::reference(&value);
         self.pass(Passing {
@@ -206,12 +226,13 @@ impl<'a> Draft<'a> {
         })
     }
 
-    fn message(&mut self) -> Result<(), MachineError> {
+    fn message(&mut self, says: Says) -> Result<(), MachineError> {
         let label = message::Label { channel: self.setting.channel };
         let value = message::Value {
             sender: self.setting.identity,
             content: self.setting.payload.unwrap_or_default(),
             timestamp: self.setting.timestamp,
+            says,
         };
         self.mint(facts::logic_refs().message, &label, &value)
     }
@@ -241,6 +262,11 @@ impl<'a> Draft<'a> {
             self.builder.create(Resource { quantity: resource.quantity - 1, ..resource }, app_data);
         }
         Ok(())
+    }
+
+    fn commitment(&mut self, value: &commitment::Commitment) -> Result<(), MachineError> {
+        let label = commitment::Label { channel: self.setting.channel, provider: self.setting.identity };
+        self.mint(facts::logic_refs().commitment, &label, value)
     }
 
     /// A resource that comes into being and stays.

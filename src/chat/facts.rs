@@ -28,6 +28,7 @@ pub struct LogicRefs {
     pub revocation: Digest,
     pub token: Digest,
     pub ticket: Digest,
+    pub commitment: Digest,
 }
 
 /// The references, computed once.
@@ -43,6 +44,7 @@ pub fn logic_refs() -> &'static LogicRefs {
         revocation: logic_ref("revocation", VERSION),
         token: logic_ref("token", VERSION),
         ticket: logic_ref("ticket", VERSION),
+        commitment: logic_ref("service_commitment", VERSION),
     })
 }
 

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Role;
 use super::act::Standing;
+use super::channel::Change;
 use super::message::{Content, Link};
 use super::name::ChannelName;
 use super::profile::Profile;
-use crate::base::{ChannelId, Identity};
+use crate::base::{ChannelId, EventId, Identity};
 
 /// One wish of one actor, as a door hands it in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -76,10 +77,21 @@ pub enum Intent {
         channel: ChannelRef,
         content: Content,
     },
-    /// Change the topic; needs the permission `set_topic`.
+    /// Take a message back: one's own, or another's with `redact_others`.
+    RedactMessage {
+        channel: ChannelRef,
+        target: EventId,
+        reason: String,
+    },
+    /// Change a setting; needs the permission that [`Change::permission`] names.
     UpdateChannel {
         channel: ChannelRef,
-        topic: String,
+        change: Change,
+    },
+    /// Ask to be let in.
+    Knock {
+        channel: ChannelRef,
+        reason: String,
     },
     /// Give somebody a role; lifts a ban. Never one above the actor's own.
     GrantRole {

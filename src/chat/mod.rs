@@ -6,7 +6,9 @@ pub mod act;
 pub mod asset;
 pub mod build;
 pub mod channel;
+pub mod commitment;
 pub mod facts;
+pub mod flow;
 #[cfg(test)]
 mod forged;
 pub mod grant;
@@ -16,6 +18,7 @@ pub mod market;
 pub mod message;
 pub mod name;
 pub mod permissions;
+pub mod policy;
 pub mod profile;
 pub mod revocation;
 pub mod settle;

@@ -138,6 +138,7 @@ impl From<&Member> for MemberReport {
             Role::Admin => "admin",
             Role::Moderator => "moderator",
             Role::Member => "member",
+            Role::Custom(_) => "custom",
         };
         Self {
             name: member.profile.name().to_owned(),
@@ -178,6 +179,10 @@ impl From<&News> for MessageReport {
                 (kind, format!("{} ({reason})", subject.profile.name()))
             }
             What::Withdrawn => ("withdrawn", String::new()),
+            What::Redacted { target, reason, .. } => ("redacted", format!("{target} ({reason})")),
+            What::Changed(change) => ("changed", format!("{change:?}")),
+            What::Knocked { reason } => ("knocked", reason.clone()),
+            What::Unknown { logic } => ("unknown", logic.to_string()),
             What::Linked(link) => ("linked", Place::from(link).to_string()),
             What::Unlinked(link) => ("unlinked", Place::from(link).to_string()),
         };

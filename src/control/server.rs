@@ -232,7 +232,7 @@ fn advice(refusal: &Refusal, channel: Option<&str>, acting: &str) -> String {
         Refusal::NotPermitted(_) => ": ask a founder or admin of the channel".into(),
         Refusal::Stopping => ": try again once it runs".into(),
         Refusal::NoSuchPerson(_) => format!(": see `multichat members '{name}'`"),
-        Refusal::Banned | Refusal::Malformed(_) | Refusal::Full(_) => String::new(),
+        Refusal::Banned | Refusal::NotInvited | Refusal::Malformed(_) | Refusal::Full(_) => String::new(),
     }
 }
 
@@ -298,6 +298,7 @@ mod tests {
             name: "#rust".into(),
             topic: "crabs".into(),
             created_at: Timestamp(5),
+            policy: Default::default(),
             members: vec![alice()],
             links: vec![Link::Matrix { room: "!r".into() }],
         }

@@ -159,6 +159,9 @@ impl Courier {
                 Ok(None)
             }
             What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => Ok(None),
+            What::Redacted { .. } | What::Changed(_) | What::Knocked { .. } | What::Unknown { .. } => {
+                Ok(None)
+            }
             What::Created | What::Linked(_) | What::Unlinked(_) => Ok(None),
         }
     }

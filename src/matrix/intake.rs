@@ -14,6 +14,7 @@ use super::heard::{self, Heard};
 use super::proto::command;
 use super::proto::translate::{self, Incoming, Place};
 use crate::base::Kind;
+use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::{Content, Link, Style};
 use crate::chat::profile::Profile;
@@ -202,7 +203,14 @@ impl<'a> Round<'a> {
                     return Ok(());
                 }
                 let actor = self.bridge.person(&at.room, &at.sender).await;
-                self.submit(at, actor, Intent::UpdateChannel { channel, topic }, true, None).await
+                self.submit(
+                    at,
+                    actor,
+                    Intent::UpdateChannel { channel, change: Change::Topic(topic) },
+                    true,
+                    None,
+                )
+                .await
             }
             Incoming::Invited { at, direct } => self.invited(at, direct).await,
             Incoming::Removed { at } => {

@@ -34,6 +34,11 @@ impl Node {
         if lane.is_none() && act.joining().is_none() {
             return Err(Refusal::NotAMember);
         }
+        if let Some(lane) = lane
+            && let Some(rule) = channel.replica.forbids(lane, &act, turn.now)
+        {
+            return Err(Refusal::NotPermitted(rule));
+        }
         let mut header = channel.replica.draft(device.public(), lane, turn.now, act);
         header.payload = payload.as_deref().map(PayloadRef::of);
         header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;

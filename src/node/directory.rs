@@ -84,6 +84,7 @@ impl Channel {
             id: self.replica.id(),
             name: self.name.clone(),
             topic: state.topic().to_owned(),
+            policy: self.replica.policy(),
             created_at: state.created_at(),
             members,
             links,

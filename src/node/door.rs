@@ -93,6 +93,8 @@ pub enum Refusal {
     NoSuchPerson(String),
     /// The actor is banned from the channel.
     Banned,
+    /// The channel takes in only whom a member lets in.
+    NotInvited,
     /// The permission that is missing.
     NotPermitted(&'static str),
     /// What is wrong with it.
@@ -111,7 +113,7 @@ impl Refusal {
         match self {
             Self::NoSuchChannel(_) | Self::NoSuchLink | Self::NoSuchPerson(_) => Kind::NotFound,
             Self::ChannelExists(_) | Self::Malformed(_) | Self::LinkTaken(_) => Kind::Invalid,
-            Self::NotAMember | Self::Banned | Self::NotPermitted(_) => Kind::Denied,
+            Self::NotAMember | Self::Banned | Self::NotInvited | Self::NotPermitted(_) => Kind::Denied,
             Self::Full(_) | Self::Stopping => Kind::Retry,
         }
     }
@@ -126,6 +128,7 @@ impl Refusal {
             Self::NotAMember => "not_a_member",
             Self::NoSuchPerson(_) => "no_such_person",
             Self::Banned => "banned",
+            Self::NotInvited => "not_invited",
             Self::NotPermitted(_) => "not_permitted",
             Self::Malformed(_) => "malformed",
             Self::LinkTaken(_) => "link_taken",
@@ -144,6 +147,7 @@ impl fmt::Display for Refusal {
             Self::NotAMember => f.write_str("not a member of the channel"),
             Self::NoSuchPerson(name) => write!(f, "{name} names nobody in the channel, or several"),
             Self::Banned => f.write_str("banned from the channel"),
+            Self::NotInvited => f.write_str("the channel takes in only whom a member lets in"),
             Self::NotPermitted(permission) => write!(f, "not permitted: {permission}"),
             Self::Malformed(what) => f.write_str(what),
             Self::LinkTaken(name) => write!(f, "that place is linked to {name} already"),

@@ -6,6 +6,7 @@ use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, Identity};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining, Standing};
+use crate::chat::channel::JoinRule;
 use crate::chat::intent::{ChannelRef, Subject};
 
 impl Node {
@@ -18,7 +19,7 @@ impl Node {
         role: Role,
     ) -> Result<Receipt, Refusal> {
         let subject = self.subject(wanted, subject)?;
-        self.act_in(turn, acting, wanted, Act::GrantRole { subject, role }, None)
+        self.act_in(turn, acting, wanted, Act::GrantRole { subject, role, expires: None }, None)
     }
 
     pub(super) fn revoke_role(
@@ -33,6 +34,27 @@ impl Node {
         self.outranks(acting, wanted, &subject)?;
         let act = Act::RevokeRole { subject, then, reason: clipped(reason) };
         self.act_in(turn, acting, wanted, act, None)
+    }
+
+    /// Asks to be let in, where that is how one comes in.
+    pub(super) fn knock(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        reason: &str,
+    ) -> Result<Receipt, Refusal> {
+        let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        let Some(channel) = self.directory.get(&id) else { return Err(no_such(wanted)) };
+        let identity = &acting.person.identity;
+        if channel.replica.state().is_member(identity) {
+            return Err(Refusal::NotPermitted("members need not knock"));
+        }
+        if channel.replica.policy().join != JoinRule::Knock || channel.replica.is_banned(identity) {
+            return Err(Refusal::NotPermitted("nobody may knock here"));
+        }
+        let asking = acting.person.joining(acting.submission.via.clone());
+        self.act(turn, acting, id, Act::Knock { asking, reason: clipped(reason) }, None)
     }
 
     /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason.

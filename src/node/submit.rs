@@ -4,8 +4,9 @@ use super::admit::{Acting, refusal};
 use super::directory::Channel;
 use super::people::{Person, cut, is_account, named_after};
 use super::{Node, Receipt, Refusal, Turn};
-use crate::base::{ChannelId, EventId, codec, limits};
-use crate::chat::act::{Act, Joining};
+use crate::base::{ChannelId, EventId, limits};
+use crate::chat::act::{Act, Ancestry, Joining};
+use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::Content;
 use crate::chat::name::ChannelName;
@@ -31,10 +32,18 @@ impl Node {
                 self.act_in(turn, &acting, channel, act, None)
             }
             Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
-            Intent::UpdateChannel { channel, topic } => {
-                let act = Act::UpdateChannel { topic: clipped(topic) };
+            Intent::RedactMessage { channel, target, reason } => {
+                let act = Act::RedactMessage { target: *target, reason: clipped(reason) };
                 self.act_in(turn, &acting, channel, act, None)
             }
+            Intent::UpdateChannel { channel, change } => {
+                let change = match change {
+                    Change::Topic(topic) => Change::Topic(clipped(topic)),
+                    other => other.clone(),
+                };
+                self.act_in(turn, &acting, channel, Act::UpdateChannel(change), None)
+            }
+            Intent::Knock { channel, reason } => self.knock(turn, &acting, channel, reason),
             Intent::GrantRole { channel, subject, role } => {
                 self.grant_role(turn, &acting, channel, subject, *role)
             }
@@ -99,6 +108,7 @@ impl Node {
             name: name.clone(),
             topic: clipped(topic),
             founder: acting.person.joining(acting.submission.via.clone()),
+            ancestry: Ancestry::default(),
         };
         let header = Header {
             version: crate::replica::event::VERSION,
@@ -156,7 +166,7 @@ impl Node {
             return Err(Refusal::Malformed("a message is neither empty nor longer than 48 KiB"));
         }
         let payload = payload(content).ok_or(Refusal::Malformed("a message fits into 60 KiB"))?;
-        self.act_in(turn, acting, wanted, Act::SendMessage, Some(payload))
+        self.act_in(turn, acting, wanted, Act::SendMessage(content.envelope.clone()), Some(payload))
     }
 
     fn update_profile(
@@ -221,8 +231,11 @@ impl Node {
         }
         let identity = &acting.person.identity;
         let grant = channel.replica.best_grant(identity).map(|(grant, _)| grant);
-        if grant.is_none() && !channel.replica.may_join(identity) {
+        if grant.is_none() && channel.replica.is_banned(identity) {
             return Err(Refusal::Banned);
+        }
+        if grant.is_none() && !channel.replica.may_join(identity) {
+            return Err(Refusal::NotInvited);
         }
         let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)
@@ -258,9 +271,9 @@ pub(super) fn no_such(wanted: &ChannelRef) -> Refusal {
 /// same. `None` if it is too long even so.
 fn payload(content: &Content) -> Option<Vec<u8>> {
     let fits = |bytes: &Vec<u8>| bytes.len() <= limits::PAYLOAD_BYTES;
-    Some(codec::encode(content)).filter(fits).or_else(|| {
+    Some(content.payload()).filter(fits).or_else(|| {
         let plain = Content { formatted: None, ..content.clone() };
-        Some(codec::encode(&plain)).filter(fits)
+        Some(plain.payload()).filter(fits)
     })
 }
 

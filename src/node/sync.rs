@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::news::read_content;
 use super::{Node, Output, Turn};
 use crate::base::{ChannelId, EventId, NodeId, Timestamp, limits};
 use crate::chat::act::Act;
+use crate::chat::message::Content;
 use crate::overlay::Destination;
 use crate::replica::{Admission, Extent, Held, Malformed, Packet, Parcel};
 
@@ -278,14 +278,16 @@ impl Node {
         let Some(channel) = self.directory.get_mut(&id) else {
             return self.take_in_unknown(turn, &parcel);
         };
-        let is_message = matches!(header.act, Act::SendMessage);
+        let is_message = matches!(header.act, Act::SendMessage(_));
         if is_message && parcel.payload.is_none() && !channel.replica.contains(&parcel.event.id()) {
             self.count_refused("message_without_payload");
             return Taken::Nothing;
         }
         match channel.replica.admit(&parcel.event, self.last_position + 1) {
             Admission::Accepted(effect) => {
-                if parcel.payload.as_deref().is_some_and(|payload| read_content(payload).is_none()) {
+                if let (Act::SendMessage(envelope), Some(payload)) = (&header.act, &parcel.payload)
+                    && Content::read(payload, envelope).is_none()
+                {
                     self.count_refused("unreadable_message");
                 }
                 self.accepted(turn, id, &parcel.event, parcel.payload, effect, 0);

@@ -481,8 +481,8 @@ fn events_with_an_invented_past_fill_no_memory() {
     let eve = Author::new("eve");
     let (replica, _) = sample::founded(&eve);
     for number in 0..300u32 {
-        let payload = crate::base::codec::encode(&Content::text("x".repeat(40_000)));
-        let mut header = eve.draft(&replica, 5_000, crate::chat::act::Act::SendMessage);
+        let payload = Content::text("x".repeat(40_000)).payload();
+        let mut header = eve.draft(&replica, 5_000, crate::chat::act::Act::SendMessage(Default::default()));
         header.channel = Some(channel);
         header.prev = Some(EventId(*blake3::hash(&number.to_be_bytes()).as_bytes()));
         header.payload = Some(crate::replica::PayloadRef::of(&payload));

@@ -234,10 +234,14 @@ fn check_content(header: &Header) -> Result<(), Malformed> {
     let length = codec::encode(header).len();
     rule(length <= header.act.header_bytes(), "the header is within bounds")?;
     rule(header.act.is_well_formed(), "texts and names are within bounds")?;
-    let says = matches!(header.act, Act::SendMessage);
+    let says = matches!(header.act, Act::SendMessage(_));
     rule(header.payload.is_some() == says, "a message has a payload, nothing else has")?;
     let fits = |payload: PayloadRef| payload.length as usize <= limits::PAYLOAD_BYTES;
     rule(header.payload.is_none_or(fits), "the payload is within bounds")?;
+    if let Act::SendMessage(envelope) = &header.act {
+        let lasts = envelope.expires.is_none_or(|expires| expires > header.timestamp);
+        rule(lasts, "a message expires after it was sent")?;
+    }
     if let Some(joining) = header.act.joining() {
         rule(joining.certificate.device == header.device, "the certificate names the lane's device")?;
         rule(joining.certificate.expires >= header.timestamp, "the certificate has not expired")?;

@@ -6,6 +6,7 @@ use super::past::Known;
 use super::valid::Step;
 use crate::base::{EventId, Identity, Timestamp};
 use crate::chat::access::Role;
+use crate::chat::act::Act;
 use crate::chat::build::Holdings;
 use crate::chat::message::Link;
 
@@ -31,6 +32,8 @@ pub struct Lane {
     pub(super) grant: Option<u32>,
     /// The authority events in the opening's past.
     pub(super) known: Known,
+    /// Whether it only asks to be let in.
+    pub(super) knocks: bool,
     /// Where the first two events of one place are, if the device signed such.
     pub(super) forked_at: Option<u64>,
     /// Events from this place on are void.
@@ -76,6 +79,7 @@ impl Lane {
             certified_until: joining.map(|joining| joining.certificate.expires).unwrap_or_default(),
             grant,
             known,
+            knocks: matches!(event.header.act, Act::Knock { .. }),
             forked_at: None,
             keep: WHOLE,
             authorities: Vec::new(),

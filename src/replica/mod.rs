@@ -23,7 +23,7 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use authority::{Authorities, Authority, Power};
+use authority::{Authorities, Authority, Item, Power, Settled};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
 use lane::Chain;
 pub use lane::Lane;
@@ -37,6 +37,11 @@ pub use valid::Invalid;
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Standing};
+use crate::chat::channel::Quota;
+use crate::chat::flow::Flow;
+use crate::chat::message::{Envelope, Relation};
+use crate::chat::permissions::{Permission, Permissions};
+use crate::chat::policy::Policy;
 use crate::chat::view::Member;
 use valid::{Place, Step};
 
@@ -53,6 +58,8 @@ pub struct Replica {
     /// The lanes of each device: an author's own is looked for with every message.
     devices: BTreeMap<Identity, Vec<EventId>>,
     state: State,
+    /// What messages say of how long they last and where they may go, where they say something.
+    envelopes: BTreeMap<EventId, Envelope>,
     fingerprint: reconcile::Fingerprint,
     /// For each lane that was forked two events of one place, the first such: the proof.
     equivocations: BTreeMap<EventId, (EventId, EventId)>,
@@ -67,8 +74,33 @@ struct Entry {
     timestamp: Timestamp,
     /// The authority events up to here, itself included.
     known: Known,
-    /// prev and deps.
+    /// prev, deps and what the event relates to.
     parents: Box<[EventId]>,
+    what: Kind,
+    /// What its author needs to be allowed.
+    needs: Option<Permission>,
+}
+
+/// What an event is, as far as others relate to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Words,
+    Edit,
+    Reaction,
+    Other,
+}
+
+impl Kind {
+    fn of(act: &Act) -> Self {
+        match act {
+            Act::SendMessage(envelope) => match envelope.relation {
+                Some(Relation::Edit(_)) => Self::Edit,
+                Some(Relation::Reaction(_)) => Self::Reaction,
+                _ => Self::Words,
+            },
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What became of an event that was offered.
@@ -114,6 +146,7 @@ impl Replica {
             branches: BTreeMap::new(),
             devices: BTreeMap::new(),
             state: State::default(),
+            envelopes: BTreeMap::new(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
         };
@@ -152,40 +185,45 @@ impl Replica {
             subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
         );
 
+        let needs = self.needs(&event.header.act, &author);
         let (lane, mut touched) = self.place(event, step, past, position);
         let mut known = past;
-        if let Some(number) = self.add_authority(event, (author, lane), (past, rank), &parents) {
+        if let Some(number) = self.add_authority(event, (author, lane), (past, rank), (needs, &parents)) {
             known = self.pasts.with(past, number);
-            touched.extend(self.authorities.touched_by(number));
+            touched.push(Item::Authority(number));
+        }
+        if let Act::SendMessage(envelope) = &event.header.act
+            && (envelope.expires.is_some() || envelope.flow != Flow::Any)
+        {
+            self.envelopes.insert(id, envelope.clone());
         }
         if let Some(entry) = self.events.get_mut(&id) {
-            entry.known = known;
-            entry.parents = parents;
+            (entry.known, entry.parents, entry.needs) = (known, parents, needs);
         }
         self.state.apply(event, author, rank, sees);
-        let mut changed = self.authorities.settle(&self.pasts, touched);
-        let is_quiet = changed.is_empty();
-        changed.insert(author);
-        changed.extend(subject);
-        self.resolve(event, changed, is_quiet);
+        let mut settled = self.authorities.settle(&self.pasts, touched);
+        let is_quiet = settled.people.is_empty() && !settled.policy;
+        settled.people.insert(author);
+        settled.people.extend(subject);
+        self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
         self.effect(event, author, before)
     }
 
     /// Puts an event where it belongs. Returns its lane, and the lanes to be settled for it.
-    fn place(&mut self, event: &Event, step: Step, past: Known, position: u64) -> (EventId, Vec<EventId>) {
+    fn place(&mut self, event: &Event, step: Step, past: Known, position: u64) -> (EventId, Vec<Item>) {
         let (id, seq) = (event.id(), event.header.seq);
         for parent in parents(&event.header) {
             self.heads.remove(&parent);
         }
         self.heads.insert(id);
-        let left = matches!(event.header.act, Act::LeaveChannel { .. });
+        let left = event.header.act.ends_lane();
         let (chain, lane, touched) = match step.place {
             Place::Opens => {
                 let grant = step.grant.and_then(|grant| self.authorities.find(&grant)).map(|(n, _)| n);
                 self.authorities.open(Lane::open(event, &step, grant, past));
                 self.devices.entry(event.header.device).or_default().push(id);
-                (id, id, vec![id])
+                (id, id, vec![Item::Lane(id)])
             }
             Place::Follows { chain } => (chain, self.lane_id(&chain), Vec::new()),
             Place::Forks { chain, rival } => {
@@ -193,7 +231,7 @@ impl Replica {
                 self.fork(&chain, lane, (seq, rival), id);
                 let branch = Chain::branch(lane, chain, seq);
                 self.branches.insert(id, branch);
-                (id, lane, vec![lane])
+                (id, lane, vec![Item::Lane(lane)])
             }
         };
         if let Some(chain) = self.chain_mut(&chain) {
@@ -201,8 +239,9 @@ impl Replica {
             chain.holdings = step.holdings;
             chain.left = left;
         }
-        let timestamp = event.header.timestamp;
-        self.events.insert(id, Entry { chain, seq, timestamp, known: past, parents: Box::default() });
+        let (timestamp, what) = (event.header.timestamp, Kind::of(&event.header.act));
+        let parents = Box::default();
+        self.events.insert(id, Entry { chain, seq, timestamp, known: past, parents, what, needs: None });
         (lane, touched)
     }
 
@@ -241,34 +280,72 @@ impl Replica {
         event: &Event,
         (author, lane): (Identity, EventId),
         (past, rank): (Known, u32),
-        parents: &[EventId],
+        (needs, parents): (Option<Permission>, &[EventId]),
     ) -> Option<u32> {
+        let mut expires = None;
         let (subject, power) = match &event.header.act {
             Act::CreateChannel { .. } => (author, Power::Grant(Role::Founder)),
-            Act::GrantRole { subject, role } => (*subject, Power::Grant(*role)),
+            Act::GrantRole { subject, role, expires: until } => {
+                expires = *until;
+                (*subject, Power::Grant(*role))
+            }
             Act::RevokeRole { subject, then, .. } => (*subject, Power::Revoke(*then)),
+            Act::UpdateChannel(change) if change.is_policy() => {
+                (author, Power::Bind(Box::new(change.clone())))
+            }
             _ => return None,
         };
-        let cuts = match power {
-            Power::Revoke(then) if then != Standing::Free => self.reach_into(&subject, parents),
+        let cuts = match &power {
+            Power::Revoke(then) if *then != Standing::Free => self.reach_into(&subject, parents),
             _ => BTreeMap::new(),
         };
         let (event, seq) = (event.id(), event.header.seq);
-        Some(self.authorities.add(Authority { event, lane, seq, rank, subject, power, past, cuts }))
+        let is_effective = false;
+        let authority =
+            Authority { event, lane, seq, rank, subject, power, past, cuts, expires, needs, is_effective };
+        Some(self.authorities.add(authority))
+    }
+
+    /// What an act needs to be allowed, given who does it.
+    fn needs(&self, act: &Act, author: &Identity) -> Option<Permission> {
+        match act {
+            Act::RedactMessage { target, .. } if self.author_of(target) != Some(*author) => {
+                Some(Permission::RedactOthers)
+            }
+            _ => act.permission(),
+        }
     }
 
     /// Brings what follows from the events up to date: all of it if something became void or came back,
     /// else what this event touches.
-    fn resolve(&mut self, event: &Event, changed: BTreeSet<Identity>, is_quiet: bool) {
-        let (events, branches, authorities) = (&self.events, &self.branches, &self.authorities);
-        let is_effective = |id: &EventId| effective(events, branches, authorities, id);
-        if !is_quiet || matches!(event.header.act, Act::UpdateChannel { .. } | Act::CreateChannel { .. }) {
-            self.state.settle_topic(is_effective);
+    fn resolve(&mut self, event: &Event, settled: Settled, is_quiet: bool) {
+        let Settled { mut people, policy } = settled;
+        if policy {
+            people.extend(self.state.people().map(|member| member.identity));
         }
-        if is_quiet && matches!(event.header.act, Act::SendMessage | Act::UpdateChannel { .. }) {
+        let ground = Ground {
+            events: &self.events,
+            branches: &self.branches,
+            authorities: &self.authorities,
+            pasts: &self.pasts,
+            envelopes: &self.envelopes,
+        };
+        let is_effective = |id: &EventId| ground.is_effective(id);
+        match &event.header.act {
+            Act::UpdateChannel(change) if is_quiet => {
+                self.state.settle_setting(change.setting(), is_effective)
+            }
+            _ if is_quiet => {}
+            _ => self.state.settle_settings(is_effective),
+        }
+        let says_only = matches!(
+            event.header.act,
+            Act::SendMessage(_) | Act::RedactMessage { .. } | Act::UpdateChannel(_) | Act::Extension { .. }
+        );
+        if is_quiet && says_only {
             return;
         }
-        for person in changed {
+        for person in people {
             let standing = self.authorities.standing(&self.pasts, &person);
             self.state.settle_person(person, standing, is_effective);
         }
@@ -282,6 +359,7 @@ impl Replica {
             Act::JoinChannel(_) => effect.visible &= is_member && !was_member,
             Act::LeaveChannel { .. } => effect.visible &= was_member && !is_member,
             Act::UpdateProfile { .. } => effect.profile_before = author_before.map(|member| member.profile),
+            Act::Knock { .. } => effect.visible &= !is_member,
             Act::GrantRole { subject, .. } | Act::RevokeRole { subject, .. } => {
                 let (person, standing) = subject_before.unwrap_or_default();
                 effect.visible &= standing != self.standing_of(subject);
@@ -315,7 +393,37 @@ impl Replica {
 
     /// Whether the event counts: it is part of the channel and not void.
     pub fn is_effective(&self, id: &EventId) -> bool {
-        effective(&self.events, &self.branches, &self.authorities, id)
+        self.ground().is_effective(id)
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            events: &self.events,
+            branches: &self.branches,
+            authorities: &self.authorities,
+            pasts: &self.pasts,
+            envelopes: &self.envelopes,
+        }
+    }
+
+    /// Who made an event.
+    pub fn author_of(&self, event: &EventId) -> Option<Identity> {
+        self.lane_of(event).map(|lane| lane.identity)
+    }
+
+    /// The policy that binds ordinary members now.
+    pub fn policy(&self) -> Policy {
+        self.policy_for(u32::MAX)
+    }
+
+    /// The policy that binds members of this rank now.
+    pub fn policy_for(&self, rank: u32) -> Policy {
+        self.authorities.policy_at(&self.pasts, None, rank)
+    }
+
+    /// Whether a message was taken back, effectively.
+    pub fn is_redacted(&self, message: &EventId) -> bool {
+        self.state.redactions_of(message).any(|redaction| self.is_effective(redaction))
     }
 
     /// How many events there are.
@@ -346,7 +454,29 @@ impl Replica {
         Some((grant.event, grant.granted_rank()))
     }
 
-    /// Whether somebody may join as anybody may: nobody who outranks a member has banned them.
+    /// Why an act on a lane would not count, if it would not: what the policy that binds it forbids.
+    pub fn forbids(&self, lane: &Lane, act: &Act, now: Timestamp) -> Option<&'static str> {
+        let needs = self.needs(act, &lane.identity)?;
+        let policy = self.policy_for(lane.rank);
+        if let Err(rule) = policy.permits(lane.role, &lane.identity, needs) {
+            return Some(rule);
+        }
+        let Act::SendMessage(envelope) = act else { return None };
+        if let Err(rule) = policy.permits_message(envelope, now) {
+            return Some(rule);
+        }
+        let quota = policy.slow_mode.filter(|_| lane.rank >= Role::Member.rank())?;
+        let before = lane.next_seq().checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0)?;
+        let before = self.events.get(&lane.trunk.event(before)?)?;
+        (now.since_ms(before.timestamp) < quota.per_ms).then_some("slow mode: wait before you say more")
+    }
+
+    /// Whether somebody who outranks a member has banned them.
+    pub fn is_banned(&self, person: &Identity) -> bool {
+        self.authorities.is_banned(&self.pasts, person)
+    }
+
+    /// Whether somebody may join as anybody may: the channel is open, and they are not banned.
     pub fn may_join(&self, person: &Identity) -> bool {
         self.authorities.may_join(&self.pasts, *person)
     }
@@ -390,7 +520,7 @@ impl Replica {
 
     /// One digest over all that follows from the events: equal iff two replicas agree.
     pub fn root(&self) -> Digest {
-        self.state.root(&self.id, &self.fingerprint.digest())
+        self.state.root(&self.id, &self.fingerprint.digest(), &self.policy())
     }
 
     /// A digest of the set of events alone, kept as they come: cheap to ask for.
@@ -417,19 +547,51 @@ fn subject_of(act: &Act) -> Option<Identity> {
     }
 }
 
-fn effective(
-    events: &BTreeMap<EventId, Entry>,
-    branches: &BTreeMap<EventId, Chain>,
-    authorities: &Authorities,
-    id: &EventId,
-) -> bool {
-    let Some(entry) = events.get(id) else { return false };
-    let lane = branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
-    authorities.lanes.get(&lane).is_some_and(|lane| entry.seq < lane.keep)
+/// What decides whether events count.
+struct Ground<'a> {
+    events: &'a BTreeMap<EventId, Entry>,
+    branches: &'a BTreeMap<EventId, Chain>,
+    authorities: &'a Authorities,
+    pasts: &'a Pasts,
+    envelopes: &'a BTreeMap<EventId, Envelope>,
+}
+
+impl Ground<'_> {
+    fn is_effective(&self, id: &EventId) -> bool {
+        let Some(entry) = self.events.get(id) else { return false };
+        let lane = self.branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
+        let Some(lane) = self.authorities.lanes.get(&lane) else { return false };
+        entry.seq < lane.keep && self.permits(id, entry, lane)
+    }
+
+    /// Whether the policy that the author knew of and is bound by permits the event.
+    fn permits(&self, id: &EventId, entry: &Entry, lane: &Lane) -> bool {
+        if let Some((_, authority)) = self.authorities.find(id) {
+            return authority.is_effective;
+        }
+        let Some(needs) = entry.needs else { return true };
+        if self.authorities.is_unbound() {
+            return Permissions::default_of(lane.role).allow(needs);
+        }
+        let policy = self.authorities.policy_at(self.pasts, Some(entry.known), lane.rank);
+        let envelope = self.envelopes.get(id);
+        policy.permits(lane.role, &lane.identity, needs).is_ok()
+            && envelope.is_none_or(|envelope| policy.permits_message(envelope, entry.timestamp).is_ok())
+            && policy.slow_mode.is_none_or(|quota| !self.exceeds(entry, lane, quota))
+    }
+
+    /// Whether an ordinary member's device said more than the quota lets it: the event that lies a quota
+    /// before this one is too young.
+    fn exceeds(&self, entry: &Entry, lane: &Lane, quota: Quota) -> bool {
+        let is_bound = lane.rank >= Role::Member.rank() && entry.what != Kind::Other;
+        let before = entry.seq.checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0);
+        let before = before.and_then(|seq| self.events.get(&lane.trunk.event(seq)?));
+        is_bound && before.is_some_and(|before| entry.timestamp.since_ms(before.timestamp) < quota.per_ms)
+    }
 }
 
 fn parents(header: &Header) -> impl Iterator<Item = EventId> + '_ {
-    header.prev.iter().chain(header.deps.iter()).copied()
+    header.prev.into_iter().chain(header.deps.iter().copied()).chain(header.act.target())
 }
 
 #[cfg(test)]
@@ -482,7 +644,7 @@ mod tests {
                 _ if role.is_none() => author.join(),
                 0 => Act::LeaveChannel { reason: String::new() },
                 1 | 2 if role == Some(Role::Founder) => {
-                    Act::UpdateChannel { topic: format!("topic {number}") }
+                    Act::UpdateChannel(crate::chat::channel::Change::Topic(format!("topic {number}")))
                 }
                 1..=3 => Act::UpdateProfile { profile: named("name") },
                 4 => author.join(),

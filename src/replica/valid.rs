@@ -103,6 +103,8 @@ impl Replica {
             (None, None) => return Err(Invalid::Rule("a lane opens by creating or joining, only")),
         };
         let Standpoint { place, identity, role, rank, grant, granted, held } = stand;
+        let target_author =
+            header.act.target().map(|target| self.related(&header.act, &target)).transpose()?;
         let setting = Setting {
             event: event.id(),
             channel: self.id,
@@ -110,6 +112,7 @@ impl Replica {
             device: header.device,
             role,
             granted,
+            target_author,
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };
@@ -130,11 +133,14 @@ impl Replica {
                 let (number, grant) = self
                     .authorities
                     .find(&grant)
-                    .filter(|(_, grant)| grant.subject == identity)
+                    .filter(|(_, grant)| joining.may_cite(&grant.subject))
                     .ok_or(Invalid::Rule("a lane opens under a grant to its own identity"))?;
                 let mut knows = parents(header).filter_map(|id| self.events.get(&id));
                 if !knows.any(|parent| self.pasts.contains(parent.known, number)) {
                     return Err(Invalid::Rule("a lane opens under a grant in its past"));
+                }
+                if grant.expires.is_some_and(|expires| header.timestamp > expires) {
+                    return Err(Invalid::Rule("a grant is used before it expires"));
                 }
                 let role = grant.role().ok_or(Invalid::Rule("a lane opens under what gives a role"))?;
                 (role, grant.granted_rank(), Some(role))
@@ -142,6 +148,20 @@ impl Replica {
         };
         let grant = joining.grant;
         Ok(Standpoint { place: Place::Opens, identity, role, rank, grant, granted, held: None })
+    }
+
+    /// Who made what an event relates to, if one may relate to it so.
+    fn related(&self, act: &Act, target: &EventId) -> Result<Identity, Invalid> {
+        let missing = Invalid::Rule("what a message relates to is in the channel");
+        let entry = self.events.get(target).ok_or(missing.clone())?;
+        let fits = match act {
+            Act::RedactMessage { .. } => entry.what != super::Kind::Other,
+            _ => entry.what == super::Kind::Words,
+        };
+        if !fits {
+            return Err(Invalid::Rule("a message relates to a message"));
+        }
+        self.author_of(target).ok_or(missing)
     }
 
     /// The lane that an event continues: `prev` lies in it, and it is held by the same device.
@@ -202,7 +222,7 @@ mod tests {
     }
 
     fn topic(text: &str) -> Act {
-        Act::UpdateChannel { topic: text.into() }
+        Act::UpdateChannel(crate::chat::channel::Change::Topic(text.into()))
     }
 
     /// What becomes of the founder's next event if its header is changed like that and signed again.
@@ -246,12 +266,12 @@ mod tests {
         });
         check("prev is not among the deps", &|header| header.deps = header.prev.into_iter().collect());
         check("texts and names", &|header| header.act = topic(&"x".repeat(limits::TOPIC_BYTES + 1)));
-        check("a message has a payload", &|header| header.act = Act::SendMessage);
+        check("a message has a payload", &|header| header.act = Act::SendMessage(Default::default()));
         check("a message has a payload", &|header| header.payload = Some(PayloadRef::of(b"x")));
         check("the payload is within bounds", &|header| {
             let length = limits::PAYLOAD_BYTES as u32 + 1;
             (header.act, header.payload) =
-                (Act::SendMessage, Some(PayloadRef { length, ..PayloadRef::of(b"") }));
+                (Act::SendMessage(Default::default()), Some(PayloadRef { length, ..PayloadRef::of(b"") }));
         });
         check("a lane opens by creating or joining, only", &|header| {
             header.act = Author::new("founder").join();

@@ -243,6 +243,7 @@ fn channel(address: &str) -> ChannelView {
         name: "#test".into(),
         topic: String::new(),
         created_at: Timestamp(0),
+        policy: Default::default(),
         members: Vec::new(),
         links: vec![link(address)],
     }

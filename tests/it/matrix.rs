@@ -95,6 +95,7 @@ impl Kept {
             name: name.into(),
             topic: topic.into(),
             created_at: Timestamp(0),
+            policy: Default::default(),
             members: Vec::new(),
             links: Vec::new(),
         });

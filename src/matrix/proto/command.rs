@@ -240,6 +240,7 @@ mod tests {
             name: name.into(),
             topic: topic.into(),
             created_at: Timestamp(0),
+            policy: Default::default(),
             members: homes.iter().map(member).collect(),
             links: Vec::new(),
         }

@@ -108,6 +108,7 @@ mod tests {
             name: name.into(),
             topic: topic.into(),
             created_at: Timestamp(0),
+            policy: Default::default(),
             members: Vec::new(),
             links: rooms.iter().map(|room| Link::Matrix { room: (*room).into() }).collect(),
         }

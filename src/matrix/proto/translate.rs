@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ghosts::{cut, is_user_id};
 use super::names::Names;
 use crate::base::{EventId, Kind, Timestamp, limits};
-use crate::chat::message::{Content, Link, Origin, Style};
+use crate::chat::message::{Content, Envelope, Link, Origin, Style};
 
 /// The content key that marks what came out of Multichat, with the event's id: other nodes leave
 /// such events alone, and we find our own again when we are not sure that they arrived.
@@ -160,7 +160,7 @@ fn said(
         style,
         body: shorten(body, limits::BODY_BYTES),
         formatted,
-        reply_to: None,
+        envelope: Envelope::default(),
         origin: Some(origin),
     };
     Ok(Incoming::Said { at, content })
