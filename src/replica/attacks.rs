@@ -10,18 +10,18 @@ use crate::chat::message::Content;
 
 /// A channel with a founder, two admins, a moderator and a member, each with a lane of their own role,
 /// and every event so far in an order in which nothing waits.
-struct Scene {
-    replica: Replica,
-    log: Vec<Event>,
-    now: u64,
-    founder: Author,
-    admins: [Author; 2],
-    moderator: Author,
-    member: Author,
+pub(super) struct Scene {
+    pub replica: Replica,
+    pub log: Vec<Event>,
+    pub now: u64,
+    pub founder: Author,
+    pub admins: [Author; 2],
+    pub moderator: Author,
+    pub member: Author,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let [founder, moderator, member] = ["founder", "moderator", "member"].map(Author::new);
         let admins = ["anna", "berta"].map(Author::new);
         let (replica, founding) = founded(&founder);
@@ -40,14 +40,14 @@ impl Scene {
         scene
     }
 
-    fn act(&mut self, author: &Author, act: Act) -> Event {
+    pub fn act(&mut self, author: &Author, act: Act) -> Event {
         self.now += 10;
         let event = author.act(&mut self.replica, self.now, act);
         self.log.push(event.clone());
         event
     }
 
-    fn say(&mut self, author: &Author, text: &str) -> Event {
+    pub fn say(&mut self, author: &Author, text: &str) -> Event {
         self.now += 10;
         let event = author.say(&mut self.replica, self.now, text).event;
         self.log.push(event.clone());
@@ -55,23 +55,23 @@ impl Scene {
     }
 
     /// Something drafted now, to be handed in later.
-    fn draft(&self, author: &Author, act: Act) -> Event {
+    pub fn draft(&self, author: &Author, act: Act) -> Event {
         author.sign(author.draft(&self.replica, self.now + 1, act))
     }
 
-    fn draft_words(&self, author: &Author, text: &str) -> Event {
+    pub fn draft_words(&self, author: &Author, text: &str) -> Event {
         let mut header = author.draft(&self.replica, self.now + 1, Act::SendMessage(Default::default()));
         header.payload = Some(PayloadRef::of(&Content::text(text).payload()));
         author.sign(header)
     }
 
-    fn late(&mut self, event: &Event) {
+    pub fn late(&mut self, event: &Event) {
         let admission = self.replica.admit(event, self.log.len() as u64 + 1);
         assert!(matches!(admission, Admission::Accepted(_)), "{admission:?}");
         self.log.push(event.clone());
     }
 
-    fn refused(&mut self, event: &Event) -> Invalid {
+    pub fn refused(&mut self, event: &Event) -> Invalid {
         match self.replica.admit(event, 99) {
             Admission::Refused(invalid) => invalid,
             other => panic!("{other:?}"),
@@ -79,7 +79,7 @@ impl Scene {
     }
 
     /// Whether each is effective, the same on replicas that took everything in in other orders.
-    fn effective(&self, events: &[&Event]) -> Vec<bool> {
+    pub fn effective(&self, events: &[&Event]) -> Vec<bool> {
         for stride in [1, 3, 7, 11, 100] {
             let mut order: Vec<usize> = (0..self.log.len()).collect();
             order.sort_by_key(|at| (at + 1) * stride % 101);
@@ -97,24 +97,24 @@ impl Scene {
         events.iter().map(|event| self.replica.is_effective(&event.id())).collect()
     }
 
-    fn is_member(&self, author: &Author) -> bool {
+    pub fn is_member(&self, author: &Author) -> bool {
         self.replica.state().is_member(&author.identity.public())
     }
 
-    fn role(&self, author: &Author) -> Role {
+    pub fn role(&self, author: &Author) -> Role {
         self.replica.state().person(&author.identity.public()).unwrap().role
     }
 }
 
-fn grant(to: &Author, role: Role) -> Act {
+pub(super) fn grant(to: &Author, role: Role) -> Act {
     Act::GrantRole { subject: to.identity.public(), role, expires: None }
 }
 
-fn join_under(author: &Author, grant: &Event) -> Act {
+pub(super) fn join_under(author: &Author, grant: &Event) -> Act {
     Act::JoinChannel(crate::chat::act::Joining { grant: Some(grant.id()), ..author.joining() })
 }
 
-fn revoke(of: &Author, then: Standing) -> Act {
+pub(super) fn revoke(of: &Author, then: Standing) -> Act {
     Act::RevokeRole { subject: of.identity.public(), then, reason: String::new() }
 }
 

@@ -297,10 +297,10 @@ impl Authorities {
         }
         let knows = |number: u32| claim.known.is_none_or(|known| pasts.contains(known, number));
         let bearer = claim.grant.map(|grant| self.all[grant as usize].subject);
-        if let Some(link) = bearer.filter(|subject| *subject != claim.identity) {
-            if self.is_link_ended(pasts, claim, &link) {
-                return 0;
-            }
+        if let Some(link) = bearer.filter(|subject| *subject != claim.identity)
+            && self.is_link_ended(pasts, claim, &link)
+        {
+            return 0;
         }
         for (number, revocation) in self.about(&claim.identity) {
             if !revocation.removes() || revocation.rank >= claim.rank || !revocation.is_effective {

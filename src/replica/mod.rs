@@ -13,6 +13,8 @@ mod lane;
 mod packet;
 mod past;
 mod pending;
+#[cfg(test)]
+mod policies;
 mod reconcile;
 mod register;
 mod resolve;

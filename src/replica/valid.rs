@@ -375,11 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_set_the_topic_is_denied() {
+    fn what_a_role_can_never_do_is_refused_and_what_policy_forbids_is_void() {
         let (mut replica, _, member) = scene();
-        let event = member.sign(member.draft(&replica, 5_000, topic("coup")));
+        let close = Act::UpdateChannel(crate::chat::channel::Change::Closed(true));
+        let event = member.sign(member.draft(&replica, 5_000, close));
         let Admission::Refused(invalid) = replica.admit(&event, 9) else { panic!() };
         assert_eq!((invalid.kind(), invalid.reason()), (Kind::Denied, "invalid_transaction"));
+        let event = member.act(&mut replica, 5_000, topic("coup"));
+        assert!(!replica.is_effective(&event.id()));
         assert_eq!(replica.state().topic(), "");
     }
 }

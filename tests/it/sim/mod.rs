@@ -89,6 +89,7 @@ fn no_nullifier_twice(seed: u64, log: &[&StoredEvent]) {
             device: header.device,
             role,
             granted: None,
+            target_author: None,
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };

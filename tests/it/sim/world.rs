@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use multichat::base::key::SecretKey;
 use multichat::base::{Digest, EventId, NodeId, Timestamp, limits};
+use multichat::chat::channel::Change;
 use multichat::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use multichat::chat::message::{Content, Origin};
 use multichat::chat::profile::Profile;
@@ -290,7 +291,7 @@ impl World {
         let channel = ChannelRef::Name("#sim".into());
         let intent = match self.random(12) {
             0 => Intent::LeaveChannel { channel, reason: "enough".into() },
-            1 => Intent::UpdateChannel { channel, topic: format!("topic {}", self.said) },
+            1 => Intent::UpdateChannel { channel, change: Change::Topic(format!("topic {}", self.said)) },
             2 => {
                 let profile = Profile { username: format!("renamed{}", self.said), ..Profile::default() };
                 Intent::UpdateProfile { profile }

@@ -69,7 +69,8 @@ impl Session {
             channels.insert(key);
         }
         let actor = self.person(nick);
-        self.out.push(Output::Submit(Submission { actor, intent, via, join_first: true, tag: 0 }));
+        let submission = Submission { actor, intent, via, join_first: true, tag: 0 };
+        self.out.push(Output::Submit(Box::new(submission)));
     }
 
     /// A person on the network. Their account is their nick: whoever takes the nick later is taken
@@ -102,7 +103,7 @@ impl Session {
             };
             let actor = self.person(&nick);
             let submission = Submission { actor, intent, via: None, join_first: false, tag: 0 };
-            self.out.push(Output::Submit(submission));
+            self.out.push(Output::Submit(Box::new(submission)));
         }
     }
 
