@@ -125,6 +125,10 @@ fn require_use(instance: &LogicInstance<'_>, label: &Label, owner: &Identity) ->
     }
 }
 
+fn total<'a>(members: impl Iterator<Item = Member<'a>>) -> Option<u128> {
+    members.into_iter().try_fold(0u128, |sum, member| sum.checked_add(member.resource.quantity))
+}
+
 /// What leaves the issuer's hands in this action, the issuer is paid for in this action.
 fn require_price(instance: &LogicInstance<'_>, label: &Label) -> Result<(), LogicError> {
     let (Some(price), Some(currency)) = (&label.price, label.currency()) else { return Ok(()) };
@@ -135,13 +139,7 @@ fn require_price(instance: &LogicInstance<'_>, label: &Label) -> Result<(), Logi
         let of = move |member: &Member<'_>| {
             member.resource.label_ref == label_ref && member.resource.value_ref == issuers
         };
-        let total = |members: &mut dyn Iterator<Item = Member<'_>>| {
-            members.try_fold(0u128, |sum, member| sum.checked_add(member.resource.quantity))
-        };
-        Some((
-            total(&mut instance.consumed_of(logic).filter(of))?,
-            total(&mut instance.created_of(logic).filter(of))?,
-        ))
+        Some((total(instance.consumed_of(logic).filter(of))?, total(instance.created_of(logic).filter(of))?))
     };
     let tickets = leaving(refs.ticket, instance.resource.label_ref);
     let paid = leaving(refs.token, facts::reference(&currency));

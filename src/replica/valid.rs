@@ -8,7 +8,9 @@ use crate::base::{EventId, Identity, Kind, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining};
 use crate::chat::build::{self, Holdings, Setting};
+use crate::chat::settle;
 use crate::machine::MachineError;
+use crate::machine::settlement::Spending;
 
 /// Why an event can never be part of a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +63,7 @@ pub(super) struct Step {
     /// The authority event that an opening lane cites.
     pub grant: Option<EventId>,
     pub holdings: Option<Holdings>,
+    pub spending: Option<Spending>,
 }
 
 /// Where it goes.
@@ -117,9 +120,16 @@ impl Replica {
             payload: header.payload.map(|payload| payload.hash),
         };
         let holdings = build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        let spending = settle::spending(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        if let Some(spending) = &spending {
+            let parents: Vec<EventId> = parents(header).collect();
+            if !self.knows_what_is_spent(spending, &parents) {
+                return Err(Invalid::Rule("what is consumed was created in the past"));
+            }
+        }
         // Who leaves holds nothing any more; a fork before that place goes on from what they held.
         let holdings = holdings.or_else(|| held.cloned());
-        Ok(Step { place, identity, role, rank, grant, holdings })
+        Ok(Step { place, identity, role, rank, grant, holdings, spending })
     }
 
     /// A lane that opens: by founding, under a grant, or as an ordinary member.
