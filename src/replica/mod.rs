@@ -9,6 +9,8 @@
 mod attacks;
 mod authority;
 pub mod event;
+#[cfg(test)]
+mod exchange;
 mod lane;
 mod packet;
 mod past;
