@@ -29,6 +29,9 @@ pub const USERNAME_BYTES: usize = 64;
 pub const DISPLAY_NAME_BYTES: usize = 256;
 /// Bytes of a message body, plain or formatted.
 pub const BODY_BYTES: usize = 48 * 1024;
+/// Events of one lane that doors are told about when they become void or count again; older ones
+/// change in silence.
+pub const FLIPS: usize = 1000;
 /// Bytes of a reaction: an emoji of several code points, or a short word.
 pub const REACTION_BYTES: usize = 64;
 /// Bytes of the name of a custom role.

@@ -7,6 +7,7 @@ use super::access::Role;
 use super::act::Standing;
 use super::channel::Change;
 use super::message::{Content, Link};
+use super::market::Wish;
 use super::name::ChannelName;
 use super::profile::Profile;
 use crate::base::{ChannelId, EventId, Identity};
@@ -105,6 +106,15 @@ pub enum Intent {
         subject: Subject,
         then: Standing,
         reason: String,
+    },
+    /// Issue, give or swap tokens and tickets. What does not balance by itself waits for others.
+    Market {
+        channel: ChannelRef,
+        wish: Wish,
+    },
+    /// Find intents of others that balance together, in one channel or in all, and settle them.
+    Solve {
+        channel: Option<ChannelRef>,
     },
     /// Change how the actor is shown, in every channel they are in.
     UpdateProfile {

@@ -3,7 +3,7 @@
 use super::news::{self, Fresh};
 use super::people::Person;
 use super::{Delivery, Door, Node, Output, Receipt, Refusal, StoredEvent, Turn, Write};
-use crate::base::{ChannelId, Timestamp, limits};
+use crate::base::{ChannelId, EventId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::intent::Submission;
 use crate::chat::view::What;
@@ -89,6 +89,7 @@ impl Node {
             What::Message(content) => content.origin.clone(),
             _ => None,
         });
+        let flips = effect.flips;
         let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
         turn.writes.push(Write::Event(StoredEvent {
             position,
@@ -104,6 +105,7 @@ impl Node {
             self.origins.insert((link.clone(), external_id.clone()), event.id());
             turn.writes.push(Write::Seen { link, external_id, event: event.id() });
         }
+        self.tell_flips(turn, &id, &flips);
         let Some(news) = news else { return };
         if self.open_doors.contains(&Door::Listener) {
             let delivery = Delivery { id: 0, link: None, uncertain: false, news: news.clone() };
@@ -118,6 +120,33 @@ impl Node {
             };
             turn.writes.push(write);
             self.dispatch(turn, &link, Some(&news));
+        }
+    }
+
+    /// Tells the doors of messages that turned void, or count again.
+    fn tell_flips(&mut self, turn: &mut Turn, id: &ChannelId, flips: &[(EventId, u64)]) {
+        for (event, position) in flips.iter().copied() {
+            if self.directory.get(id).is_some_and(|channel| channel.replica.is_effective(&event)) {
+                turn.writes.push(Write::Shown { position });
+            }
+            if self.open_doors.contains(&Door::Listener) {
+                let door = Door::Listener;
+                turn.effects.push(Output::DeliverStored {
+                    door,
+                    id: 0,
+                    link: None,
+                    uncertain: false,
+                    position,
+                });
+            }
+            for link in self.routes.targets(id, None) {
+                let Some(write) = self.outbox.push(&link, position, event) else {
+                    self.count_refused("outbox_full");
+                    continue;
+                };
+                turn.writes.push(write);
+                self.dispatch(turn, &link, None);
+            }
         }
     }
 

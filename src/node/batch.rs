@@ -17,6 +17,10 @@ pub struct Batch(pub Vec<Write>);
 pub enum Write {
     /// Appends an event to the log.
     Event(StoredEvent),
+    /// The event at this place of the log is shown from now on.
+    Shown {
+        position: u64,
+    },
     /// A delivery that has to reach the far end of a link. `id` grows with every row of the node.
     Outbox {
         id: u64,

@@ -10,6 +10,7 @@ mod admit;
 mod batch;
 mod directory;
 mod door;
+mod intents;
 mod link;
 mod news;
 mod origins;
@@ -36,6 +37,7 @@ use crate::chat::view::{ChannelView, News};
 use crate::overlay::Destination;
 use crate::replica::Packet;
 use directory::Directory;
+use intents::Intents;
 use origins::Origins;
 use outbox::{Order, Outbox};
 use people::People;
@@ -102,10 +104,11 @@ pub enum Output {
         delivery: Box<Delivery>,
     },
     /// News for a door of an event that lies in the store: to be read and made by [`Node::news_of`].
+    /// The listener's have no link and the id 0.
     DeliverStored {
         door: Door,
         id: u64,
-        link: Link,
+        link: Option<Link>,
         uncertain: bool,
         position: u64,
     },
@@ -137,6 +140,7 @@ pub struct Node {
     open_doors: BTreeSet<Door>,
     last_position: u64,
     origins: Origins,
+    intents: Intents,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -224,7 +228,7 @@ impl Node {
                     let delivery = Delivery { id, link: Some(link), uncertain, news: news.clone() };
                     Output::Deliver { door, delivery: Box::new(delivery) }
                 }
-                None => Output::DeliverStored { door, id, link, uncertain, position },
+                None => Output::DeliverStored { door, id, link: Some(link), uncertain, position },
             });
         }
     }

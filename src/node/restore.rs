@@ -79,6 +79,7 @@ impl Node {
             open_doors: Default::default(),
             last_position: 0,
             origins: Default::default(),
+            intents: Default::default(),
             refused: BTreeMap::new(),
         };
         let mut names: BTreeMap<ChannelId, String> = restored.names.into_iter().collect();

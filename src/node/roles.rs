@@ -57,11 +57,12 @@ impl Node {
         self.act(turn, acting, id, Act::Knock { asking, reason: clipped(reason) }, None)
     }
 
-    /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason.
+    /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason. One of
+    /// an equal is a vote.
     fn outranks(&self, acting: &Acting<'_>, wanted: &ChannelRef, subject: &Identity) -> Result<(), Refusal> {
         let channel = self.directory.find(wanted).and_then(|id| self.directory.get(&id));
         let replica = &channel.ok_or_else(|| no_such(wanted))?.replica;
-        if replica.rank_of(&acting.person.identity) < replica.rank_of(subject) {
+        if replica.rank_of(&acting.person.identity) <= replica.rank_of(subject) {
             return Ok(());
         }
         Err(Refusal::NotPermitted("only those who outrank somebody remove or demote them"))
@@ -92,7 +93,7 @@ impl Node {
 
     /// The person of a channel that somebody means: by identity, by account, or by user name where
     /// one person alone goes by it. Those in the channel come before those who left it.
-    fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
+    pub(super) fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
         let id: ChannelId = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         let name = match subject {
             Subject::Identity(identity) => return Ok(*identity),

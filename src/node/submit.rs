@@ -50,6 +50,8 @@ impl Node {
             Intent::RevokeRole { channel, subject, then, reason } => {
                 self.revoke_role(turn, &acting, channel, subject, (*then, reason))
             }
+            Intent::Market { channel, wish } => self.market(turn, &acting, channel, wish),
+            Intent::Solve { channel } => self.solve(turn, &acting, channel.as_ref()),
             Intent::UpdateProfile { profile } => self.update_profile(turn, &acting, profile),
             Intent::Link { channel, link, create } => self.link(turn, &acting, channel, link, *create),
             Intent::Unlink { link } => self.unlink(turn, link),
@@ -235,7 +237,9 @@ impl Node {
             return Err(Refusal::Banned);
         }
         if grant.is_none() && !channel.replica.may_join(identity) {
-            return Err(Refusal::NotInvited);
+            let ticket = self.ticket_of(&channel.replica, *identity, turn.now).ok_or(Refusal::NotInvited)?;
+            let joining = acting.person.joining(acting.submission.via.clone());
+            return Ok(self.act(turn, acting, id, Act::RedeemTicket { joining, ticket }, None)?.event);
         }
         let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)

@@ -131,6 +131,7 @@ impl Node {
         }
         self.sync.peers.insert(peer, Peer::default());
         self.summarise(turn, peer);
+        self.tell_intents(turn, peer);
     }
 
     pub(super) fn sync_timeout(&mut self, turn: &mut Turn) {
@@ -145,6 +146,7 @@ impl Node {
             self.ask_wanted(turn, peer);
         }
         if summary_due {
+            self.repeat_intents(turn);
             self.sync.last_summary = turn.now;
         }
     }
@@ -170,6 +172,7 @@ impl Node {
                 }
             }
             Packet::Have { channel, extent } => self.answer(turn, from, channel, &extent),
+            Packet::Intents(offers) => self.intents_from(turn.now, offers),
         }
         self.ask_wanted(turn, from);
     }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::key::SecretKey;
 use crate::base::{ChannelId, limits};
-use crate::chat::intent::{Actor, ChannelRef, Intent};
+use crate::chat::act::Standing;
+use crate::chat::intent::{Actor, ChannelRef, Intent, Subject};
 use crate::chat::message::{Content, Origin};
 use crate::chat::profile::Profile;
 use crate::chat::view::{Member, What};
@@ -578,4 +579,42 @@ fn a_member_is_shown_as_the_doors_know_them() {
     site.create("#a");
     let Member { role, profile, .. } = site.node.channels()[0].members[0].clone();
     assert_eq!((role.name(), profile.username.as_str()), ("founder", "founder"));
+}
+
+/// Hands one node everything another has; returns what it put out.
+fn hand(from: &Site, to: &mut Site) -> Vec<Output> {
+    let packet = Packet::Events { parcels: from.parcels(), more: false };
+    to.peer_says(from.node.id(), packet)
+}
+
+#[test]
+fn who_was_kicked_elsewhere_has_their_late_words_withdrawn_here() {
+    let (mut here, mut there) = (Site::new("a"), Site::new("b"));
+    here.create("#a");
+    hand(&here, &mut there);
+    there.submit("dora", Intent::JoinChannel { channel: named("#a"), create: false }).unwrap();
+    hand(&there, &mut here);
+    // Dora speaks on her node while the founder, who has not heard it, kicks her on another.
+    let say = Intent::SendMessage { channel: named("#a"), content: Content::text("late words") };
+    let words = there.submit("dora", say).unwrap().event.unwrap();
+    let (then, reason) = (Standing::Out, "enough".to_owned());
+    let kick =
+        Intent::RevokeRole { channel: named("#a"), subject: Subject::Name("dora".into()), then, reason };
+    here.submit("founder", kick.clone()).unwrap();
+    for site in [&mut here, &mut there] {
+        site.feed(Input::DoorOpened(Door::Listener));
+    }
+    let (kicked, late) = (hand(&here, &mut there), hand(&there, &mut here));
+    let shown =
+        |output: &Output| matches!(output, Output::Deliver { delivery, .. } if delivery.news.event == words);
+    assert!(!late.iter().any(shown), "it never shows where the kick came first");
+    let withdrawn = kicked.iter().find_map(|output| match output {
+        Output::DeliverStored { door: Door::Listener, position, .. } => Some(*position as usize - 1),
+        _ => None,
+    });
+    let stored = &there.log[withdrawn.expect("the message is withdrawn where it was shown")];
+    assert_eq!((stored.id, there.node.news_of(stored).unwrap().what), (words, What::Withdrawn));
+    assert_eq!(here.node.state_root(), there.node.state_root());
+    let refused = there.submit("dora", kick);
+    assert!(refused.is_err(), "she is out, and outranks nobody");
 }

@@ -4,10 +4,15 @@
 //! |---|---|
 //! | R1, R5 | a lane is void whole if the grant it cites is void: [`Authorities::keep`] |
 //! | R2 | a forked lane is void from the fork on, on every branch: `Lane::forked_at` |
-//! | R3 | a revocation acts on lanes of a strictly greater rank number, if it is effective itself |
+//! | R3 | a revocation acts on lanes of a strictly greater rank number, if it is effective itself; on lanes of its own rank it is a vote, see below |
 //! | R4 | a lane the revocation's author knew ends after the last event they had seen of it; one they did not know is void, unless it was opened in knowledge of the revocation |
 //! | R6 | who is granted anew opens a lane under the new grant, with the revocation in its past |
 //! | R7 | of settings made without knowledge of each other that of the lower rank counts, then the smaller event id: [`Authorities::policy_at`] |
+//!
+//! **Votes** (R3c): equals remove one of them if a majority of them wants to. Who votes and whose votes
+//! count is decided by lower ranks alone (`Lane::base`), before any vote of that rank is counted, so
+//! that equals who vote each other out do not decide about each other's votes. The lane ends at the cut
+//! that a majority agrees on: the m-th smallest of m that are needed.
 //!
 //! A setting that is policy binds the events that were made in knowledge of it, on lanes that its
 //! author outranks: what it forbids them is void, and so nobody is bound by what comes later, or by
@@ -100,6 +105,10 @@ pub(super) struct Authorities {
     all: Vec<Authority>,
     numbers: BTreeMap<EventId, u32>,
     by_subject: BTreeMap<Identity, Vec<u32>>,
+    /// The lanes of each rank.
+    by_rank: BTreeMap<u32, Vec<EventId>>,
+    /// Whom equals voted about, by rank.
+    votes: BTreeSet<(u32, Identity)>,
     /// Those that bind, in the order they came in: none comes before its past.
     bindings: Vec<u32>,
     opened_under: BTreeMap<u32, Vec<EventId>>,
@@ -111,6 +120,8 @@ pub(super) struct Authorities {
 /// than that, or the same and comes before it here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Item {
+    /// What lower ranks leave of a lane.
+    Base(EventId),
     Lane(EventId),
     Authority(u32),
 }
@@ -120,6 +131,8 @@ pub(super) enum Item {
 pub(super) struct Settled {
     /// The people whose lanes or grants changed.
     pub people: BTreeSet<Identity>,
+    /// The lanes of which more or less is kept, with what was kept before.
+    pub lanes: BTreeMap<EventId, u64>,
     /// Whether what binds members changed.
     pub policy: bool,
 }
@@ -151,6 +164,10 @@ impl Authorities {
                 self.lanes_of.entry(subject).or_default().push(lane.opening);
             }
         }
+        self.by_rank.entry(lane.rank).or_default().push(lane.opening);
+        if self.about(&lane.identity).any(|(_, vote)| vote.removes() && vote.rank == lane.rank) {
+            self.votes.insert((lane.rank, lane.identity));
+        }
         self.lanes.insert(lane.opening, lane);
     }
 
@@ -161,6 +178,9 @@ impl Authorities {
         match authority.power {
             Power::Bind(_) => self.bindings.push(number),
             _ => self.by_subject.entry(authority.subject).or_default().push(number),
+        }
+        if authority.removes() && self.lanes_of(&authority.subject).any(|lane| lane.rank == authority.rank) {
+            self.votes.insert((authority.rank, authority.subject));
         }
         if let Some(lane) = self.lanes.get_mut(&authority.lane) {
             lane.authorities.push((authority.seq, number));
@@ -191,7 +211,7 @@ impl Authorities {
     /// The lanes that an authority event may decide about.
     fn touched_by(&self, number: u32) -> Vec<EventId> {
         let authority = &self.all[number as usize];
-        let theirs = self.lanes_of(&authority.subject).filter(|lane| lane.rank > authority.rank);
+        let theirs = self.lanes_of(&authority.subject).filter(|lane| lane.rank >= authority.rank);
         let under = self.opened_under.get(&number).into_iter().flatten().copied();
         let guests = self.guests_of.get(&authority.subject).into_iter().flatten().copied();
         theirs.map(|lane| lane.opening).chain(under).chain(guests).collect()
@@ -203,13 +223,17 @@ impl Authorities {
         let knows = |known: Known| pasts.contains(known, number);
         let later = self.all.iter().enumerate().filter(|(_, other)| other.rank > rank && knows(other.past));
         let lanes = self.lanes.values().filter(|lane| lane.rank > rank && knows(lane.known));
-        let items = lanes.map(|lane| Item::Lane(lane.opening));
-        items.chain(later.map(|(number, _)| Item::Authority(number as u32))).collect()
+        let items = lanes.map(|lane| Item::Base(lane.opening));
+        let later = later.map(|(number, _)| Item::Authority(number as u32));
+        let ranks: BTreeSet<u32> =
+            self.votes.iter().map(|(voted, _)| *voted).filter(|voted| *voted > rank).collect();
+        let votes = ranks.into_iter().flat_map(|rank| self.contested(rank));
+        items.chain(later).chain(votes).collect()
     }
 
     fn rank_of_item(&self, item: Item) -> Option<u32> {
         match item {
-            Item::Lane(id) => self.lanes.get(&id).map(|lane| lane.rank),
+            Item::Base(id) | Item::Lane(id) => self.lanes.get(&id).map(|lane| lane.rank),
             Item::Authority(number) => self.all.get(number as usize).map(|authority| authority.rank),
         }
     }
@@ -223,6 +247,7 @@ impl Authorities {
         let mut settled = Settled::default();
         while let Some((_, item)) = open.pop_first() {
             let next = match item {
+                Item::Base(id) => self.settle_base(pasts, id),
                 Item::Lane(id) => self.settle_lane(pasts, id, &mut settled),
                 Item::Authority(number) => self.settle_authority(pasts, number, &mut settled),
             };
@@ -231,14 +256,33 @@ impl Authorities {
         settled
     }
 
+    fn settle_base(&mut self, pasts: &Pasts, id: EventId) -> Vec<Item> {
+        let Some(lane) = self.lanes.get(&id) else { return Vec::new() };
+        let base = self.keep(pasts, &Claim::of(lane));
+        let rank = lane.rank;
+        let Some(lane) = self.lanes.get_mut(&id) else { return Vec::new() };
+        lane.base = base;
+        let mut next = self.contested(rank);
+        next.push(Item::Lane(id));
+        next
+    }
+
+    /// The lanes of a rank whose owners equals voted about.
+    pub fn contested(&self, rank: u32) -> Vec<Item> {
+        let of_rank = self.votes.range((rank, Identity([0; 32]))..=(rank, Identity([255; 32])));
+        let lanes = of_rank.flat_map(|(_, subject)| self.lanes_of(subject));
+        lanes.filter(|lane| lane.rank == rank).map(|lane| Item::Lane(lane.opening)).collect()
+    }
+
     fn settle_lane(&mut self, pasts: &Pasts, id: EventId, settled: &mut Settled) -> Vec<Item> {
         let Some(lane) = self.lanes.get(&id) else { return Vec::new() };
-        let keep = self.keep(pasts, &Claim::of(lane));
+        let keep = lane.base.min(self.voted(pasts, lane));
         let Some(lane) = self.lanes.get_mut(&id) else { return Vec::new() };
         let (low, high) = (keep.min(lane.keep), keep.max(lane.keep));
         if low == high {
             return Vec::new();
         }
+        settled.lanes.entry(id).or_insert(lane.keep);
         lane.keep = keep;
         settled.people.insert(lane.identity);
         let flipped = lane.authorities.iter().filter(|(seq, _)| (low..high).contains(seq));
@@ -251,10 +295,7 @@ impl Authorities {
         // Who came in by a ticket gives no roles: whether they are in is decided after ranks are.
         let is_effective = authority.seq < lane.keep
             && lane.ticket_of.is_none()
-            && authority.needs.is_none_or(|needs| {
-                let policy = self.policy_at(pasts, Some(authority.past), lane.rank);
-                policy.permits(lane.role, &lane.identity, needs).is_ok()
-            });
+            && self.is_permitted(pasts, authority, lane);
         if is_effective == authority.is_effective {
             return Vec::new();
         }
@@ -265,7 +306,44 @@ impl Authorities {
             return self.bound_by(pasts, number);
         }
         settled.people.insert(subject);
-        self.touched_by(number).into_iter().map(Item::Lane).collect()
+        self.touched_by(number).into_iter().map(Item::Base).collect()
+    }
+
+    /// Whether the policy that its author knew of permits it.
+    fn is_permitted(&self, pasts: &Pasts, authority: &Authority, lane: &Lane) -> bool {
+        authority.needs.is_none_or(|needs| {
+            let policy = self.policy_at(pasts, Some(authority.past), lane.rank);
+            policy.permits(lane.role, &lane.identity, needs).is_ok()
+        })
+    }
+
+    /// How many events of a lane its owner's equals leave.
+    fn voted(&self, pasts: &Pasts, lane: &Lane) -> u64 {
+        if !self.votes.contains(&(lane.rank, lane.identity)) {
+            return WHOLE;
+        }
+        let lanes = self.by_rank.get(&lane.rank).into_iter().flatten().filter_map(|id| self.lanes.get(id));
+        let votes = |lane: &&Lane| lane.base == WHOLE && !lane.trunk.left && lane.ticket_of.is_none();
+        let electorate: BTreeSet<Identity> = lanes.filter(votes).map(|lane| lane.identity).collect();
+        let claim = Claim::of(lane);
+        let mut cuts: BTreeMap<Identity, u64> = BTreeMap::new();
+        for (number, vote) in self.about(&lane.identity) {
+            let Some(voter) = self.lanes.get(&vote.lane) else { continue };
+            let counts = vote.removes()
+                && vote.rank == lane.rank
+                && vote.seq < voter.base
+                && voter.ticket_of.is_none()
+                && electorate.contains(&voter.identity)
+                && self.is_permitted(pasts, vote, voter);
+            if counts {
+                let kept = self.left_by(pasts, &claim, (number, vote));
+                let cut = cuts.entry(voter.identity).or_insert(WHOLE);
+                *cut = (*cut).min(kept);
+            }
+        }
+        let mut cuts: Vec<u64> = cuts.into_values().collect();
+        cuts.sort_unstable();
+        cuts.get(electorate.len() / 2).copied().unwrap_or(WHOLE)
     }
 
     /// What binds a lane of this rank that knows these authority events; `None` knows all.
@@ -300,7 +378,8 @@ impl Authorities {
         self.bindings.is_empty()
     }
 
-    /// How many events of a lane are kept; `WHOLE` if none is or ever will be void as things stand.
+    /// How many events of a lane lower ranks leave; `WHOLE` if none is or ever will be void as things
+    /// stand.
     fn keep(&self, pasts: &Pasts, claim: &Claim<'_>) -> u64 {
         let mut keep = claim.lane.and_then(|lane| lane.forked_at).unwrap_or(WHOLE);
         if claim.grant.is_some_and(|grant| !self.all[grant as usize].is_effective) {
@@ -315,7 +394,6 @@ impl Authorities {
                 return if claim.knocks { keep } else { 0 };
             }
         }
-        let knows = |number: u32| claim.known.is_none_or(|known| pasts.contains(known, number));
         let bearer = claim.grant.map(|grant| self.all[grant as usize].subject);
         if let Some(link) = bearer.filter(|subject| *subject != claim.identity)
             && self.is_link_ended(pasts, claim, &link)
@@ -326,15 +404,7 @@ impl Authorities {
             if !revocation.removes() || revocation.rank >= claim.rank || !revocation.is_effective {
                 continue;
             }
-            let kept = if !knows(number) {
-                let cut = claim.lane.and_then(|lane| revocation.cuts.get(&lane.opening));
-                cut.copied().unwrap_or(0)
-            } else if self.bars(pasts, claim, (number, revocation), knows) {
-                0
-            } else {
-                WHOLE
-            };
-            keep = keep.min(kept);
+            keep = keep.min(self.left_by(pasts, claim, (number, revocation)));
         }
         keep
     }
@@ -357,6 +427,19 @@ impl Authorities {
                 && pasts.contains(lane.known, number)
                 && !self.about(&issuer).any(|(_, revocation)| ends(revocation))
         })
+    }
+
+    /// How many events of a lane a revocation leaves if it acts.
+    fn left_by(&self, pasts: &Pasts, claim: &Claim<'_>, (number, revocation): (u32, &Authority)) -> u64 {
+        let knows = |number: u32| claim.known.is_none_or(|known| pasts.contains(known, number));
+        if !knows(number) {
+            let cut = claim.lane.and_then(|lane| revocation.cuts.get(&lane.opening));
+            cut.copied().unwrap_or(0)
+        } else if self.bars(pasts, claim, (number, revocation), knows) {
+            0
+        } else {
+            WHOLE
+        }
     }
 
     /// Whether an invite link was revoked before somebody joined by it: the revocation ends it for all

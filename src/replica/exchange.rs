@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::sample::{Author, founded, take};
 use super::*;
@@ -657,4 +658,29 @@ fn very_many_histories_agree_with_the_plain_model() {
         (Just(events.clone()), rest.prop_map(move |rest| [&events[..1], &rest].concat()))
     });
     runner.run(&histories, |(events, shuffled)| check(&events, &shuffled).map(drop)).unwrap();
+}
+
+#[test]
+fn the_random_histories_are_eventful() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for _ in 0..120 {
+        let events = play(&steps().new_tree(&mut runner).unwrap().current());
+        let replica = replay(&events);
+        for event in &events {
+            let is_effective = replica.settlements.is_effective(&event.id());
+            let what = match (&event.header.act, is_effective) {
+                (Act::Settle { settlement }, true) if settlement.intents.len() > 1 => "deals",
+                (Act::Settle { .. }, true) => "settled",
+                (Act::Settle { .. }, false) => "void",
+                (Act::RedeemTicket { .. }, true) => "let in",
+                (Act::RedeemTicket { .. }, false) => "kept out",
+                _ => continue,
+            };
+            *counts.entry(what).or_default() += 1;
+        }
+    }
+    for (what, least) in [("settled", 300), ("void", 20), ("deals", 10), ("let in", 3), ("kept out", 1)] {
+        assert!(counts.get(what).is_some_and(|count| *count >= least), "{what}: {counts:?}");
+    }
 }

@@ -40,6 +40,8 @@ pub struct Lane {
     pub(super) is_unpaid: bool,
     /// Where the first two events of one place are, if the device signed such.
     pub(super) forked_at: Option<u64>,
+    /// What lower ranks leave of it; see `authority`.
+    pub(super) base: u64,
     /// Events from this place on are void.
     pub(super) keep: u64,
     /// The places of its authority events, with their numbers.
@@ -90,6 +92,7 @@ impl Lane {
             },
             is_unpaid: false,
             forked_at: None,
+            base: WHOLE,
             keep: WHOLE,
             authorities: Vec::new(),
             trunk: Chain { before: None, ..Chain::branch(id, id, 0) },

@@ -32,7 +32,7 @@ use authority::{Authorities, Authority, Item, Power, Settled};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
 use lane::Chain;
 pub use lane::Lane;
-pub use packet::Packet;
+pub use packet::{Offer, Packet};
 use past::{Known, Pasts};
 pub use pending::{Held, Pending};
 pub use reconcile::{Extent, Reach};
@@ -132,6 +132,9 @@ pub struct Effect {
     pub profile_before: Option<crate::chat::profile::Profile>,
     /// Whom a grant or revocation is about, as they were before.
     pub subject_before: Option<Member>,
+    /// Messages that became void or count again, with their places in the log, ascending: of each lane the
+    /// newest `limits::FLIPS`.
+    pub flips: Vec<(EventId, u64)>,
 }
 
 impl Replica {
@@ -199,16 +202,19 @@ impl Replica {
         if let Some(number) = self.add_authority(event, (author, lane), (past, rank), (needs, &parents)) {
             known = self.pasts.with(past, number);
             touched.push(Item::Authority(number));
+            touched.extend(self.authorities.contested(rank));
         }
         if let Act::SendMessage(envelope) = &event.header.act
             && (envelope.expires.is_some() || envelope.flow != Flow::Any)
         {
             self.envelopes.insert(id, envelope.clone());
         }
+        if event.header.act.ends_lane() || event.header.act.joining().is_some() {
+            touched.extend(self.authorities.contested(rank));
+        }
         self.state.apply(event, author, rank, sees);
         let mut settled = self.authorities.settle(&self.pasts, touched);
-        let let_in =
-            self.settle_spending(event, (lane, rank), (spending, &parents), &settled.people);
+        let let_in = self.settle_spending(event, (lane, rank), (spending, &parents), &settled);
         settled.people.extend(let_in);
         if let Some(entry) = self.events.get_mut(&id) {
             (entry.known, entry.parents, entry.needs) = (known, parents, needs);
@@ -216,9 +222,27 @@ impl Replica {
         let is_quiet = settled.people.is_empty() && !settled.policy;
         settled.people.insert(author);
         settled.people.extend(subject);
+        let flips = self.flips(&settled.lanes, &id);
         self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
-        self.effect(event, author, before)
+        Effect { flips, ..self.effect(event, author, before) }
+    }
+
+    /// The messages whose effect an event changed, itself not among them: they are void now, or count
+    /// again.
+    fn flips(&self, lanes: &BTreeMap<EventId, u64>, cause: &EventId) -> Vec<(EventId, u64)> {
+        let mut flips = Vec::new();
+        for (id, before) in lanes {
+            let Some(lane) = self.authorities.lanes.get(id) else { continue };
+            let (low, high) = (lane.keep.min(*before), lane.keep.max(*before));
+            for seq in (low..high.min(lane.trunk.end())).rev().take(limits::FLIPS) {
+                flips.extend(lane.trunk.event(seq).zip(lane.trunk.position(seq)));
+            }
+        }
+        let is_told = |event: &EventId| self.events.get(event).is_some_and(|entry| entry.what != Kind::Other);
+        flips.retain(|(event, _)| event != cause && is_told(event));
+        flips.sort_by_key(|(_, position)| *position);
+        flips
     }
 
     /// Puts an event where it belongs. Returns its lane, and the lanes to be settled for it.
@@ -234,7 +258,7 @@ impl Replica {
                 let grant = step.grant.and_then(|grant| self.authorities.find(&grant)).map(|(n, _)| n);
                 self.authorities.open(Lane::open(event, &step, grant, past));
                 self.devices.entry(event.header.device).or_default().push(id);
-                (id, id, vec![Item::Lane(id)])
+                (id, id, vec![Item::Base(id)])
             }
             Place::Follows { chain } => (chain, self.lane_id(&chain), Vec::new()),
             Place::Forks { chain, rival } => {
@@ -242,7 +266,7 @@ impl Replica {
                 self.fork(&chain, lane, (seq, rival), id);
                 let branch = Chain::branch(lane, chain, seq);
                 self.branches.insert(id, branch);
-                (id, lane, vec![Item::Lane(lane)])
+                (id, lane, vec![Item::Base(lane)])
             }
         };
         if let Some(chain) = self.chain_mut(&chain) {
@@ -346,7 +370,7 @@ impl Replica {
     /// Brings what follows from the events up to date: all of it if something became void or came back,
     /// else what this event touches.
     fn resolve(&mut self, event: &Event, settled: Settled, is_quiet: bool) {
-        let Settled { mut people, policy } = settled;
+        let Settled { mut people, policy, .. } = settled;
         if policy {
             people.extend(self.state.people().map(|member| member.identity));
         }

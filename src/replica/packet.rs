@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Extent, Malformed, Parcel};
 use crate::base::codec;
 use crate::base::{ChannelId, Digest, limits};
+use crate::machine::intent::Intent;
 
 /// What a packet of events needs besides the events.
 const ENVELOPE_BYTES: usize = 16;
@@ -19,6 +20,15 @@ pub enum Packet {
     Summary(Vec<(ChannelId, Digest)>),
     /// How far the sender's replica of a channel reaches; asks for what lies beyond.
     Have { channel: ChannelId, extent: Extent },
+    /// Intents that wait to be settled. They are no part of any history.
+    Intents(Vec<Offer>),
+}
+
+/// An intent and the channel whose assets it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    pub channel: ChannelId,
+    pub intent: Intent,
 }
 
 impl Packet {

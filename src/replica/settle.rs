@@ -41,6 +41,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::authority::Settled;
 use super::{Event, Replica};
 use crate::base::{Digest, EventId, Identity};
 use crate::chat::act::Act;
@@ -189,10 +190,15 @@ impl Settlements {
 
     /// Whether a lasting resource is there to be consumed.
     fn is_unspent(&self, commitment: &Digest) -> bool {
-        let is_any = |places: Option<&BTreeSet<Place>>| {
-            places.is_some_and(|places| places.iter().any(|place| self.entries[place].is_effective))
-        };
-        is_any(self.creators.get(commitment)) && !is_any(self.consumers.get(commitment))
+        self.is_any(self.creators.get(commitment)) && !self.is_any(self.consumers.get(commitment))
+    }
+
+    fn is_spent(&self, nullifier: &Digest) -> bool {
+        self.is_any(self.spenders.get(nullifier))
+    }
+
+    fn is_any(&self, places: Option<&BTreeSet<Place>>) -> bool {
+        places.is_some_and(|places| places.iter().any(|place| self.entries[place].is_effective))
     }
 
     /// One digest over what is effective; none if there never was a settlement.
@@ -220,7 +226,7 @@ impl Replica {
         event: &Event,
         (lane, rank): (EventId, u32),
         (spending, parents): (Option<Spending>, &[EventId]),
-        changed: &BTreeSet<Identity>,
+        settled: &Settled,
     ) -> BTreeSet<Identity> {
         let mut touched: Vec<Place> = Vec::new();
         if let Some(spending) = spending {
@@ -236,8 +242,7 @@ impl Replica {
         if self.settlements.entries.is_empty() {
             return BTreeSet::new();
         }
-        let lanes = changed.iter().flat_map(|person| self.authorities.lanes_of(person));
-        touched.extend(lanes.flat_map(|lane| self.settlements.of_lane(&lane.opening)));
+        touched.extend(settled.lanes.keys().flat_map(|lane| self.settlements.of_lane(lane)));
         let lanes = &self.authorities.lanes;
         let is_kept = |lane: &EventId, seq: u64| lanes.get(lane).is_some_and(|lane| seq < lane.keep);
         let flipped = self.settlements.settle(touched, is_kept);
@@ -254,6 +259,11 @@ impl Replica {
     /// The tokens and tickets of the channel, each with its owner.
     pub fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
         self.settlements.unspent().filter_map(Holding::read)
+    }
+
+    /// Whether a nullifier was spent, effectively.
+    pub fn is_spent(&self, nullifier: &Digest) -> bool {
+        self.settlements.is_spent(nullifier)
     }
 
     /// Whether a resource exists, effectively, and was not consumed.

@@ -297,7 +297,7 @@ impl Driver {
                 let stored = self.stored(position)?;
                 match stored.as_ref().and_then(|stored| self.node.news_of(stored)) {
                     Some(news) => {
-                        let delivery = Delivery { id, link: Some(link), uncertain, news };
+                        let delivery = Delivery { id, link, uncertain, news };
                         self.deliver(door, delivery, round).await;
                     }
                     None => {

@@ -93,6 +93,9 @@ impl Writer<'_> {
                 let channel = self.channel(channel)?;
                 self.sql("UPDATE channels SET name = ?2 WHERE id = ?1")?.execute(params![channel, name])?;
             }
+            Write::Shown { position } => {
+                self.sql("UPDATE events SET visible = 1 WHERE position = ?1")?.execute([key(*position)?])?;
+            }
             Write::Person { account, identity, profile } => {
                 let names = (&profile.username, &profile.display_name, &profile.home);
                 self.sql("INSERT OR REPLACE INTO persons VALUES (?1, ?2, ?3, ?4, ?5)")?
@@ -211,6 +214,8 @@ mod tests {
         let writes = [
             Write::Event(event(1, 1)),
             Write::Event(StoredEvent { payload: None, ..event(1, 1) }),
+            Write::Event(StoredEvent { visible: false, ..event(1, 1) }),
+            Write::Shown { position: 1 },
             Write::Outbox { id: 5, link: link.clone(), position: 1 },
             Write::OutboxTried { id: 5, attempts: 2, next_at: Timestamp(u64::MAX), uncertain: true },
             Write::OutboxDone { id: 5 },

@@ -241,6 +241,11 @@ impl Model {
                     None => self.log.push(event),
                 }
             }
+            Write::Shown { position } => {
+                if let Some(event) = self.log.get_mut(position as usize - 1) {
+                    event.visible = true;
+                }
+            }
             Write::Outbox { id, link, position } => {
                 let fresh =
                     OutboxRow { id, link, position, attempts: 0, next_at: Timestamp(0), uncertain: false };

@@ -28,6 +28,11 @@ impl Disk {
             Write::Event(event) => {
                 self.log.insert(event.position, event);
             }
+            Write::Shown { position } => {
+                if let Some(event) = self.log.get_mut(&position) {
+                    event.visible = true;
+                }
+            }
             Write::Outbox { id, link, position } => {
                 let row = OutboxRow {
                     id,

@@ -446,11 +446,13 @@ impl World {
                 }
             }
             Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
+            // The listener's own: a message became void, or counts again.
+            Output::DeliverStored { link: None, .. } => {}
             Output::DeliverStored { id, link, uncertain, position, .. } => {
                 let machine = &self.machines[at];
                 let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
                 let news = machine.node.as_ref().and_then(|node| node.news_of(stored)).expect("visible");
-                self.hand_to_connector(at, Delivery { id, link: Some(link), uncertain, news });
+                self.hand_to_connector(at, Delivery { id, link, uncertain, news });
             }
             Output::SendEvents { to, positions, more } => {
                 let log = &self.machines[at].disk.log;
