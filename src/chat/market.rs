@@ -26,7 +26,7 @@ pub enum Wish {
     /// Make tokens of one's own.
     IssueToken { name: String, quantity: u128 },
     /// Make a ticket for the channel. A price is in tokens of the channel.
-    IssueTicket { name: String, uses: u128, expires: Timestamp, price: Option<Amount> },
+    IssueTicket { name: String, uses: u128, lasts_ms: u64, price: Option<Amount> },
     /// Give something to somebody.
     Give { what: Amount, to: Subject },
     /// Give something to whoever gives something for it, straight or by way of others.
@@ -36,25 +36,23 @@ pub enum Wish {
 /// Under which constraints.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Terms {
-    pub expires: Timestamp,
-    /// Nobody else, solvers included; empty for anybody.
-    pub only: Vec<Identity>,
+    /// For how long it may wait.
+    pub lasts_ms: u64,
+    /// With nobody else, solvers included; empty for anybody.
+    pub only: Vec<Subject>,
     /// Rather with these, the first most.
-    pub prefer: Vec<Identity>,
+    pub prefer: Vec<Subject>,
 }
 
-impl Terms {
-    /// As the machine takes them.
-    pub fn constraints(&self) -> Constraints {
-        let flow = match self.only.as_slice() {
-            [] => Predicate::allow_any(),
-            only => Predicate::allow_only(only.iter().copied()),
-        };
-        let weights = (0..=u8::MAX).rev();
-        let preferences =
-            self.prefer.iter().zip(weights).map(|(party, weight)| Preference { party: *party, weight });
-        Constraints { expires: self.expires, flow, preferences: preferences.collect() }
-    }
+/// Terms as the machine takes them.
+pub fn constraints(expires: Timestamp, only: &[Identity], prefer: &[Identity]) -> Constraints {
+    let flow = match only {
+        [] => Predicate::allow_any(),
+        only => Predicate::allow_only(only.iter().copied()),
+    };
+    let weights = (0..=u8::MAX).rev();
+    let preferences = prefer.iter().zip(weights).map(|(party, weight)| Preference { party: *party, weight });
+    Constraints { expires, flow, preferences: preferences.collect() }
 }
 
 /// The action that issues an asset. `nonce` must be new.

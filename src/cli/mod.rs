@@ -10,6 +10,7 @@ mod doctor;
 mod failure;
 mod init;
 mod load;
+mod market;
 mod output;
 
 use std::path::Path;

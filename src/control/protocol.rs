@@ -1,8 +1,11 @@
 //! What passes over the control socket, as values. Names are spelled as a person types them; what
 //! an answer holds is exactly what `--json` prints.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use super::market::{BadAmount, MarketReport, MarketWish};
 use super::place::Place;
 use super::reports::{ChannelReport, ChannelSummary, MessageReport, StatusReport};
 use crate::base::{ChannelId, Kind};
@@ -48,6 +51,24 @@ pub enum Request {
         #[serde(default, rename = "as")]
         user: Option<String>,
     },
+    /// Issue, give or swap tokens and tickets.
+    Market {
+        channel: String,
+        wish: MarketWish,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// What is owned in a channel, and what waits there.
+    MarketOf {
+        channel: String,
+    },
+    /// Bring intents that balance together, in one channel or in all.
+    Solve {
+        #[serde(default)]
+        channel: Option<String>,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
     /// Bridge a channel to a place.
     Link {
         channel: String,
@@ -73,6 +94,7 @@ pub enum Answer {
     Channels(Vec<ChannelSummary>),
     Channel(ChannelReport),
     History(Vec<MessageReport>),
+    Market(MarketReport),
     /// It is durable.
     Done(Done),
     Refused(Refused),
@@ -102,7 +124,10 @@ impl Request {
             | Self::Leave { channel, .. }
             | Self::Send { channel, .. }
             | Self::Link { channel, .. }
+            | Self::Market { channel, .. }
+            | Self::MarketOf { channel }
             | Self::History { channel, .. } => Some(channel),
+            Self::Solve { channel, .. } => channel.as_deref(),
             Self::Status | Self::Channels | Self::Unlink { .. } => None,
         }
     }
@@ -113,16 +138,18 @@ impl Request {
             Self::Create { user, .. }
             | Self::Join { user, .. }
             | Self::Leave { user, .. }
+            | Self::Market { user, .. }
+            | Self::Solve { user, .. }
             | Self::Send { user, .. } => user.as_deref(),
             _ => None,
         }
     }
 
     /// The wish in it; `None` for a question.
-    pub(super) fn into_submission(self) -> Result<Option<Submission>, BadName> {
+    pub(super) fn into_submission(self) -> Result<Option<Submission>, BadRequest> {
         let (user, intent) = match self {
             Self::Create { channel, topic, user } => {
-                (user, Intent::CreateChannel { name: with_hash(&channel).parse::<ChannelName>()?, topic })
+                (user, Intent::CreateChannel { name: with_hash(&channel).parse::<ChannelName>().map_err(BadRequest::Name)?, topic })
             }
             Self::Join { channel, user } => {
                 (user, Intent::JoinChannel { channel: channel_ref(&channel), create: false })
@@ -138,9 +165,36 @@ impl Request {
                 (None, Intent::Link { channel: channel_ref(&channel), link: place.into(), create: false })
             }
             Self::Unlink { place } => (None, Intent::Unlink { link: place.into() }),
-            Self::Status | Self::Channels | Self::Channel { .. } | Self::History { .. } => return Ok(None),
+            Self::Market { channel, wish, user } => {
+                let wish = wish.into_wish().map_err(BadRequest::Amount)?;
+                (user, Intent::Market { channel: channel_ref(&channel), wish })
+            }
+            Self::Solve { channel, user } => {
+                (user, Intent::Solve { channel: channel.as_deref().map(channel_ref) })
+            }
+            Self::Status
+            | Self::Channels
+            | Self::Channel { .. }
+            | Self::MarketOf { .. }
+            | Self::History { .. } => return Ok(None),
         };
         Ok(Some(Submission { actor: actor(user), intent, via: None, join_first: false, tag: 0 }))
+    }
+}
+
+/// Why a request is none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum BadRequest {
+    Name(BadName),
+    Amount(BadAmount),
+}
+
+impl fmt::Display for BadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::Amount(error) => error.fmt(f),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::base::{ChannelId, Digest, Identity, NodeId, Timestamp, codec, limits}
 use crate::chat::access::Role;
 use crate::chat::act::Act;
 use crate::chat::asset::{Asset, Holding};
-use crate::chat::intent::ChannelRef;
+use crate::chat::intent::{ChannelRef, Subject};
 use crate::chat::logics::logics;
 use crate::chat::market::{self, Amount, Terms, Wish};
 use crate::chat::view::{HoldingView, IntentView, MarketView};
@@ -128,12 +128,11 @@ impl Node {
         wish: &Wish,
     ) -> Result<Receipt, Refusal> {
         let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
-        let until = Terms { expires: turn.now.plus_ms(limits::CLOCK_SKEW_MS), ..Terms::default() };
-        let (action, terms) = match wish {
-            Wish::Swap { terms, .. } => (self.wished(acting, wanted, id, wish)?, terms.clone()),
-            _ => (self.wished(acting, wanted, id, wish)?, until),
+        let action = self.wished(turn.now, acting, wanted, wish)?;
+        let constraints = match wish {
+            Wish::Swap { terms, .. } => self.constraints(turn.now, wanted, terms)?,
+            _ => Constraints::until(turn.now.plus_ms(limits::CLOCK_SKEW_MS)),
         };
-        let constraints = terms.constraints();
         let intent = acting.person.intent(vec![action], constraints).map_err(|error| refused(&error))?;
         let settlement = Settlement::of(vec![intent]);
         if let Wish::Swap { .. } = wish {
@@ -158,25 +157,39 @@ impl Node {
         Ok(Receipt { channel: Some(channel), event: None })
     }
 
+    fn constraints(
+        &self,
+        now: Timestamp,
+        wanted: &ChannelRef,
+        terms: &Terms,
+    ) -> Result<Constraints, Refusal> {
+        let resolve = |subjects: &[Subject]| -> Result<Vec<Identity>, Refusal> {
+            subjects.iter().map(|subject| self.subject(wanted, subject)).collect()
+        };
+        let (only, prefer) = (resolve(&terms.only)?, resolve(&terms.prefer)?);
+        Ok(market::constraints(now.plus_ms(terms.lasts_ms), &only, &prefer))
+    }
+
     /// The action that a wish stands for.
     fn wished(
         &self,
+        now: Timestamp,
         acting: &Acting<'_>,
         wanted: &ChannelRef,
-        id: ChannelId,
         wish: &Wish,
     ) -> Result<Action, Refusal> {
         let me = acting.person.identity;
+        let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         let replica = &self.directory.get(&id).ok_or_else(|| no_such(wanted))?.replica;
         let action = match wish {
             Wish::IssueToken { name, quantity } => {
                 let asset = Asset::Token(token::Label { channel: id, issuer: me, name: name.clone() });
                 self.issued(&asset, *quantity)?
             }
-            Wish::IssueTicket { name, uses, expires, price } => {
+            Wish::IssueTicket { name, uses, lasts_ms, price } => {
                 let price = price.as_ref().map(|price| self.price(wanted, replica, price)).transpose()?;
-                let (name, role) = (name.clone(), Role::Member);
-                let label = ticket::Label { channel: id, issuer: me, name, role, expires: *expires, price };
+                let (name, role, expires) = (name.clone(), Role::Member, now.plus_ms(*lasts_ms));
+                let label = ticket::Label { channel: id, issuer: me, name, role, expires, price };
                 self.issued(&Asset::Ticket(label), *uses)?
             }
             Wish::Give { what, to } => {
@@ -409,5 +422,9 @@ fn imbalance(intent: &Intent) -> (Vec<(Asset, u128)>, Vec<(Asset, u128)>) {
 }
 
 fn refused(error: &MachineError) -> Refusal {
-    Refusal::NotPermitted(error.rule())
+    match error {
+        MachineError::Terms(rule) => Refusal::Malformed(rule),
+        MachineError::TooMuch(_) => Refusal::Malformed("that takes too many pieces at once: give less"),
+        _ => Refusal::NotPermitted(error.rule()),
+    }
 }
