@@ -97,6 +97,12 @@ impl Intents {
         self.pool.values().filter(move |waiting| waiting.offer.channel == channel)
     }
 
+    /// Every offer, for tests.
+    #[cfg(test)]
+    pub fn offers(&self) -> Vec<Offer> {
+        self.pool.values().map(|waiting| waiting.offer.clone()).collect()
+    }
+
     /// Packets of these, each short enough to be broadcast.
     fn packets(&self, only_ours: bool) -> Vec<Packet> {
         let mut packets: Vec<(usize, Vec<Offer>)> = Vec::new();

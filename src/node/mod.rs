@@ -12,6 +12,8 @@ mod directory;
 mod door;
 mod intents;
 mod link;
+#[cfg(test)]
+mod market;
 mod news;
 mod origins;
 mod outbox;

@@ -419,7 +419,7 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0usize..5, 0u8..12, 0usize..5, 1u128..6, prop::bool::weighted(0.6));
+    let step = (0usize..5, 0u8..13, 0usize..5, 1u128..6, prop::bool::weighted(0.6));
     let step =
         step.prop_map(|(author, does, to, quantity, looks)| Step { author, does, to, quantity, looks });
     prop::collection::vec(step, 1..40)
@@ -489,10 +489,11 @@ fn random_act(
             Some(settle_act(vec![sign(by, action)]))
         }
         6 | 7 => {
-            // A swap of one's own for the other's, one for one, so that halves meet.
-            let holding = mine.first()?;
-            let takes = [(gold(id, to), step.quantity.min(2), me)];
-            let action = exchange(me, &mine, &(holding.asset.clone(), step.quantity.min(2)), &takes).ok()?;
+            // One for one, and of few kinds, so that halves meet.
+            let holding = mine.get(step.quantity as usize % mine.len().max(1))?;
+            let wanted = gold(id, &authors()[if step.to % 2 == 0 { 0 } else { 3 }]);
+            let takes = [(wanted, 1, me)];
+            let action = exchange(me, &mine, &(holding.asset.clone(), 1), &takes).ok()?;
             pool.push(sign(by, action));
             None
         }
@@ -510,7 +511,10 @@ fn random_act(
             let (subject, then) = (to.identity.public(), Standing::Out);
             Some(Act::RevokeRole { subject, then, reason: String::new() })
         }
-        _ => None,
+        _ => mine.into_iter().find_map(|holding| match &holding.asset {
+            Asset::Ticket(label) => Some(redeem(by, label, holding.resource)),
+            Asset::Token(_) => None,
+        }),
     }
 }
 
