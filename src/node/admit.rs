@@ -80,6 +80,9 @@ impl Node {
     ) {
         self.last_position += 1;
         let position = self.last_position;
+        if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
+            self.drop_spent(id);
+        }
         let Some(channel) = self.directory.get(&id) else { return };
         let (profile_before, subject_before) = (effect.profile_before, effect.subject_before);
         let fresh = Fresh { tag, profile_before, subject_before };

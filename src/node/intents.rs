@@ -4,7 +4,7 @@
 //!
 //! Every node keeps its own people's intents and tells of them again with each summary, so a lost
 //! packet delays and loses nothing, as long as the node lives. An intent leaves the pool when it expires
-//! or when something that it gives was spent.
+//! or when something that it gives was spent; should that turn out void later, its author offers it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -311,7 +311,6 @@ impl Node {
                     Err(refusal) => return Err(refusal),
                 }
             }
-            self.drop_spent(id);
         }
         Ok(receipt)
     }

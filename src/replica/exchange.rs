@@ -419,10 +419,10 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0usize..5, 0u8..13, 0usize..5, 1u128..6, prop::bool::weighted(0.6));
+    let step = (0usize..5, 0u8..18, 0usize..5, 1u128..6, prop::bool::weighted(0.6));
     let step =
         step.prop_map(|(author, does, to, quantity, looks)| Step { author, does, to, quantity, looks });
-    prop::collection::vec(step, 1..40)
+    prop::collection::vec(step, 1..60)
 }
 
 fn authors() -> Vec<Author> {
@@ -436,11 +436,11 @@ fn play(steps: &[Step]) -> Vec<Event> {
     let authors = authors();
     let (_, founding) = founded(&authors[0]);
     let mut replicas: Vec<Replica> = authors.iter().map(|_| Replica::found(&founding, 1).unwrap().0).collect();
-    let (id, mut events, mut pool) = (founding.channel(), vec![founding], Vec::<Intent>::new());
+    let (id, mut events, mut pool) = (founding.channel(), vec![founding], Vec::new());
     for (number, step) in steps.iter().enumerate() {
         let (by, to) = (&authors[step.author], &authors[step.to]);
         let replica = &mut replicas[step.author];
-        if step.looks {
+        if step.looks || step.does > 12 {
             events.iter().for_each(|event| drop(replica.admit(event, replica.len() as u64 + 1)));
         }
         let act = if replica.live_lane(&by.device.public()).is_none() {
@@ -474,7 +474,7 @@ fn random_act(
     step: &Step,
     (by, to): (&Author, &Author),
     (id, salt): (ChannelId, u8),
-    pool: &mut Vec<Intent>,
+    pool: &mut Vec<(Intent, Asset, Asset)>,
 ) -> Option<Act> {
     let me = by.identity.public();
     let mine: Vec<Holding> = owned(replica).into_iter().filter(|holding| holding.owner == me).collect();
@@ -488,23 +488,28 @@ fn random_act(
             let action = exchange(me, &mine, &coin(&holding.asset), &takes).ok()?;
             Some(settle_act(vec![sign(by, action)]))
         }
-        6 | 7 => {
-            // One for one, and of few kinds, so that halves meet.
-            let holding = mine.get(step.quantity as usize % mine.len().max(1))?;
-            let wanted = gold(id, &authors()[if step.to % 2 == 0 { 0 } else { 3 }]);
-            let takes = [(wanted, 1, me)];
-            let action = exchange(me, &mine, &(holding.asset.clone(), 1), &takes).ok()?;
-            pool.push(sign(by, action));
+        6 | 7 | 13..=15 => {
+            // Somebody's offer is answered by whoever owns what it wants; else there is a new one.
+            let answered = pool.iter().rev().find_map(|(_, gives, wants)| {
+                let owns = mine.iter().any(|holding| holding.asset == *wants);
+                owns.then(|| (wants.clone(), gives.clone()))
+            });
+            let fresh = || Some((mine.first()?.asset.clone(), gold(id, to)));
+            let (gives, wants) = answered.or_else(fresh)?;
+            let takes = [(wants.clone(), 1, me)];
+            let action = exchange(me, &mine, &(gives.clone(), 1), &takes).ok()?;
+            pool.push((sign(by, action), gives, wants));
             None
         }
-        8..=10 => {
+        8..=10 | 16.. => {
             let market = crate::machine::solver::Market {
                 solver: me,
                 at: Timestamp(2_000 + u64::from(salt)),
                 logics: logics(),
                 proving: &crate::machine::Transparent,
             };
-            let found = crate::machine::solver::solve(pool, &market, Default::default());
+            let intents: Vec<Intent> = pool.iter().map(|(intent, ..)| intent.clone()).collect();
+            let found = crate::machine::solver::solve(&intents, &market, Default::default());
             found.settlements.into_iter().next().map(|settlement| Act::Settle { settlement })
         }
         _ if step.author == 0 && step.to != 0 => {
