@@ -279,6 +279,11 @@ impl Node {
         self.directory.root()
     }
 
+    /// Whether an event counts: it is part of a channel here, and not void.
+    pub fn is_effective(&self, event: &EventId) -> bool {
+        self.directory.iter().any(|(_, channel)| channel.replica.is_effective(event))
+    }
+
     /// This node's transport identity.
     pub fn id(&self) -> NodeId {
         self.setup.node_id()
