@@ -48,7 +48,7 @@ pub enum Act {
     /// Carries out intents together, of whomever they are: all of them or none (`chat::settle`).
     Settle { settlement: Settlement },
     /// Opens a lane of a new member and uses up a ticket for it (`chat::ticket`).
-    RedeemTicket { joining: Joining, ticket: Redemption },
+    RedeemTicket { joining: Joining, ticket: Box<Redemption> },
 }
 
 /// What a new channel comes from.

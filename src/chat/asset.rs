@@ -69,9 +69,7 @@ impl Asset {
     pub fn kind(&self) -> ResourceKind {
         let refs = facts::logic_refs();
         match self {
-            Self::Token(label) => {
-                ResourceKind { logic_ref: refs.token, label_ref: facts::reference(label) }
-            }
+            Self::Token(label) => ResourceKind { logic_ref: refs.token, label_ref: facts::reference(label) },
             Self::Ticket(label) => {
                 ResourceKind { logic_ref: refs.ticket, label_ref: facts::reference(label) }
             }

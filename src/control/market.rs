@@ -201,7 +201,10 @@ mod tests {
         assert_eq!(amount("5:gold@alice"), Ok((5, "gold".into(), named("alice"))));
         assert_eq!(amount("5:gold@@a:b.org"), Ok((5, "gold".into(), named("@a:b.org"))));
         let identity = Identity([7; 32]);
-        assert_eq!(amount(&format!("1:x@{identity}")), Ok((1, "x".into(), Some(Subject::Identity(identity)))));
+        assert_eq!(
+            amount(&format!("1:x@{identity}")),
+            Ok((1, "x".into(), Some(Subject::Identity(identity))))
+        );
         for bad in ["", "gold", "x:gold", "-1:gold", "5:gold@", "1.5:gold"] {
             assert!(amount(bad).is_err(), "{bad}");
         }

@@ -148,9 +148,13 @@ impl Request {
     /// The wish in it; `None` for a question.
     pub(super) fn into_submission(self) -> Result<Option<Submission>, BadRequest> {
         let (user, intent) = match self {
-            Self::Create { channel, topic, user } => {
-                (user, Intent::CreateChannel { name: with_hash(&channel).parse::<ChannelName>().map_err(BadRequest::Name)?, topic })
-            }
+            Self::Create { channel, topic, user } => (
+                user,
+                Intent::CreateChannel {
+                    name: with_hash(&channel).parse::<ChannelName>().map_err(BadRequest::Name)?,
+                    topic,
+                },
+            ),
             Self::Join { channel, user } => {
                 (user, Intent::JoinChannel { channel: channel_ref(&channel), create: false })
             }

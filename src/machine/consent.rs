@@ -56,9 +56,9 @@ impl Consent {
     /// Whether nothing travels with the action that no consent covers.
     pub(super) fn is_all_that_is_unsigned(action: &Action) -> bool {
         let mut external = action.consumed.iter().map(|input| &input.app_data.external);
-        let first = external.next().is_some_and(|blobs| {
-            matches!(blobs.as_slice(), [blob] if *blob == ExpirableBlob::kept(blob.blob.clone()))
-        });
+        let first = external.next().is_some_and(
+            |blobs| matches!(blobs.as_slice(), [blob] if *blob == ExpirableBlob::kept(blob.blob.clone())),
+        );
         let created = action.created.iter().map(|output| &output.app_data.external);
         first && external.chain(created).all(Vec::is_empty)
     }

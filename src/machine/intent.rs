@@ -156,8 +156,10 @@ impl Intent {
 
 /// The hash of everything that the author of an intent agrees to.
 fn terms(author: &Identity, constraints: &Constraints, actions: &[Action]) -> Result<Digest, MachineError> {
-    let digests: Vec<Digest> =
-        actions.iter().map(|action| Ok(consent::digest(&action.check()?))).collect::<Result<_, MachineError>>()?;
+    let digests: Vec<Digest> = actions
+        .iter()
+        .map(|action| Ok(consent::digest(&action.check()?)))
+        .collect::<Result<_, MachineError>>()?;
     let bytes = codec::encode(&(author, constraints, digests));
     Ok(hash([b"MULTICHAT_TERMS", &bytes]))
 }

@@ -265,8 +265,7 @@ mod tests {
         let expired = MachineError::Terms("an intent is settled before it expires");
         assert_eq!(refusal(&Settlement::of(vec![late, seller.clone()])), expired);
         let flow = Predicate::allow_only([trader(3).public(), solver().public()]);
-        let choosy =
-            wants_under(1, &[(0, 5)], &[(1, 1)], Constraints { flow, ..Constraints::until(NOON) });
+        let choosy = wants_under(1, &[(0, 5)], &[(1, 1)], Constraints { flow, ..Constraints::until(NOON) });
         let closed = MachineError::Terms("an intent flows only to whom it allows");
         assert_eq!(refusal(&Settlement::of(vec![choosy, seller])), closed);
     }

@@ -187,7 +187,11 @@ impl Search<'_> {
                 return;
             }
             let fits = |member: &usize| self.offers[*member].deals_with(&self.offers[other]);
-            if other <= chosen[0] || chosen.contains(&other) || !self.is_free(other) || !chosen.iter().all(fits) {
+            if other <= chosen[0]
+                || chosen.contains(&other)
+                || !self.is_free(other)
+                || !chosen.iter().all(fits)
+            {
                 continue;
             }
             let Some(left) = sum(left, &self.offers[other].net) else { continue };
@@ -257,7 +261,8 @@ mod tests {
     use super::*;
 
     fn run(pool: &[Intent], bounds: Bounds) -> Found {
-        let market = Market { solver: trader(200).public(), at: NOON, logics: &logics(), proving: &Transparent };
+        let market =
+            Market { solver: trader(200).public(), at: NOON, logics: &logics(), proving: &Transparent };
         solve(pool, &market, bounds)
     }
 
@@ -352,9 +357,7 @@ mod tests {
 
     #[test]
     fn work_ends_with_the_budget() {
-        let pool: Vec<Intent> = (0..60)
-            .map(|n| wants(n + 1, &[(n % 3, 2)], &[((n + 1) % 3, 3)]))
-            .collect();
+        let pool: Vec<Intent> = (0..60).map(|n| wants(n + 1, &[(n % 3, 2)], &[((n + 1) % 3, 3)])).collect();
         let bounds = Bounds { parties: 8, steps: 5_000 };
         let first = run(&pool, bounds);
         assert!(first.is_exhausted && first.steps == bounds.steps);
@@ -394,8 +397,7 @@ mod tests {
         };
         let n = pool.len();
         (0..n).any(|a| {
-            balances(&[a])
-                || (0..a).any(|b| balances(&[a, b]) || (0..b).any(|c| balances(&[a, b, c])))
+            balances(&[a]) || (0..a).any(|b| balances(&[a, b]) || (0..b).any(|c| balances(&[a, b, c])))
         })
     }
 

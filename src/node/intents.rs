@@ -19,7 +19,7 @@ use crate::chat::intent::{ChannelRef, Subject};
 use crate::chat::logics::logics;
 use crate::chat::market::{self, Amount, Terms, Wish};
 use crate::chat::view::{HoldingView, IntentView, MarketView};
-use crate::chat::{settle, ticket, token};
+use crate::chat::{ticket, token};
 use crate::machine::intent::{Constraints, Intent};
 use crate::machine::settlement::Settlement;
 use crate::machine::solver::{self, Bounds, Market};
@@ -61,13 +61,10 @@ impl Intents {
         if self.pool.len() >= limits::POOLED_INTENTS || of_author >= limits::POOLED_INTENTS_OF_ONE {
             return Err("intents_full");
         }
-        let actions = &offer.intent.transaction.actions;
-        let sound = settle::require_assets(actions.iter(), &offer.channel)
-            .and_then(|()| offer.intent.verify(logics(), &Transparent));
-        if sound.is_err() {
+        if !offer.is_sound() {
             return Err("intent_unsound");
         }
-        let consumed = actions.iter().flat_map(|action| &action.consumed);
+        let consumed = offer.intent.transaction.actions.iter().flat_map(|action| &action.consumed);
         let gives = consumed.filter_map(|input| {
             let lasting = (!input.resource.is_ephemeral).then(|| input.resource.commitment());
             Some((lasting, input.resource.nullifier(&input.nullifier_key).ok()?))
@@ -403,8 +400,10 @@ impl Node {
     }
 }
 
+type Amounts = Vec<(Asset, u128)>;
+
 /// What an intent gives and takes in the end.
-fn imbalance(intent: &Intent) -> (Vec<(Asset, u128)>, Vec<(Asset, u128)>) {
+fn imbalance(intent: &Intent) -> (Amounts, Amounts) {
     let mut totals: BTreeMap<Asset, (u128, u128)> = BTreeMap::new();
     for action in &intent.transaction.actions {
         let consumed = action.consumed.iter().map(|input| (&input.resource, &input.app_data, true));

@@ -238,7 +238,7 @@ impl Node {
         }
         if grant.is_none() && !channel.replica.may_join(identity) {
             let ticket = self.ticket_of(&channel.replica, *identity, turn.now).ok_or(Refusal::NotInvited)?;
-            let joining = acting.person.joining(acting.submission.via.clone());
+            let (joining, ticket) = (acting.person.joining(acting.submission.via.clone()), Box::new(ticket));
             return Ok(self.act(turn, acting, id, Act::RedeemTicket { joining, ticket }, None)?.event);
         }
         let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };

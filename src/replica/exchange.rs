@@ -164,8 +164,7 @@ fn tokens_are_issued_passed_on_and_swapped() {
     let gift = give(&fair.left, &one, &a, 3, &two);
     fair.both(&one, settle_act(vec![gift]));
     assert_eq!([balance(&fair.left, &one, &a), balance(&fair.left, &two, &a)], [7, 3]);
-    let (mine, theirs) =
-        (swap(&fair.left, &one, (&a, 5), (&b, 2)), swap(&fair.left, &two, (&b, 2), (&a, 5)));
+    let (mine, theirs) = (swap(&fair.left, &one, (&a, 5), (&b, 2)), swap(&fair.left, &two, (&b, 2), (&a, 5)));
     // A solver who owns nothing puts it there.
     let founder = fair.founder.clone();
     fair.both(&founder, settle_act(vec![mine, theirs]));
@@ -331,14 +330,13 @@ fn forged_compliance() {
     assert!(signed.is_err(), "an access without a word about who acts");
     // Signed by hand, past what `Intent::sign` checks, it is no asset all the same.
     let mut intent = mint(&one, &gold(fair.id(), &one), 1, 1);
-    intent.transaction.actions =
-        vec![crate::chat::build::action(&act, &setting, None).unwrap().0];
+    intent.transaction.actions = vec![crate::chat::build::action(&act, &setting, None).unwrap().0];
     let said = fair.refused(&one, settle_act(vec![intent]));
     assert!(said.contains("of tokens and tickets"), "{said}");
 }
 
 fn redeem(by: &Author, label: &ticket::Label, resource: Resource) -> Act {
-    let ticket = Redemption { label: label.clone(), resource };
+    let ticket = Box::new(Redemption { label: label.clone(), resource });
     Act::RedeemTicket { joining: by.joining(), ticket }
 }
 
@@ -373,6 +371,37 @@ fn a_ticket_opens_a_closed_door_once_for_each_use() {
     assert_eq!(verdicts.iter().filter(|stands| **stands).count(), 1);
     assert!(fair.left.state().is_member(&guest.identity.public()));
     assert_eq!(balance(&fair.left, &guest, &asset), 0);
+}
+
+#[test]
+fn what_is_done_on_a_lane_that_a_used_ticket_opened_is_void() {
+    let mut fair = Fair::new();
+    let (founder, guest) = (fair.founder.clone(), Author::new("guest"));
+    let laptop = guest.on("laptop");
+    let label = pass(fair.id(), &founder);
+    let asset = Asset::Ticket(label.clone());
+    fair.both(&founder, settle_act(vec![mint(&founder, &asset, 1, 1)]));
+    let gift = give(&fair.left, &founder, &asset, 1, &guest);
+    fair.both(&founder, settle_act(vec![gift]));
+    let ticket = ticket_of(&fair.left, &guest);
+    // Each device comes in, issues something and passes it on, before it knows of the other.
+    let (a, at) = (gold(fair.id(), &guest), fair.at + 10);
+    let act = |author: &Author, replica: &mut Replica, salt: u8| {
+        let opened = author.act(replica, at, redeem(author, &label, ticket));
+        let minted = author.act(replica, at, settle_act(vec![mint(&guest, &a, 5, salt)]));
+        let gift = give(replica, &guest, &a, 5, &founder);
+        let given = author.act(replica, at, settle_act(vec![gift]));
+        [opened, minted, given]
+    };
+    let mine = act(&guest, &mut fair.left, 1);
+    let theirs = act(&laptop, &mut fair.right, 2);
+    mine.iter().for_each(|event| take(&mut fair.right, event));
+    theirs.iter().for_each(|event| take(&mut fair.left, event));
+    fair.events.extend(mine.iter().chain(&theirs).cloned());
+    let verdicts = [&mine, &theirs].map(|events| fair.effective(&events.iter().collect::<Vec<_>>()));
+    assert!(verdicts.contains(&vec![true; 3]) && verdicts.contains(&vec![false; 3]), "{verdicts:?}");
+    assert_eq!(balance(&fair.left, &founder, &a), 5, "of one lane");
+    assert_eq!(balance(&fair.right, &founder, &a), 5);
 }
 
 #[test]
@@ -435,7 +464,8 @@ fn authors() -> Vec<Author> {
 fn play(steps: &[Step]) -> Vec<Event> {
     let authors = authors();
     let (_, founding) = founded(&authors[0]);
-    let mut replicas: Vec<Replica> = authors.iter().map(|_| Replica::found(&founding, 1).unwrap().0).collect();
+    let mut replicas: Vec<Replica> =
+        authors.iter().map(|_| Replica::found(&founding, 1).unwrap().0).collect();
     let (id, mut events, mut pool) = (founding.channel(), vec![founding], Vec::new());
     for (number, step) in steps.iter().enumerate() {
         let (by, to) = (&authors[step.author], &authors[step.to]);
@@ -568,7 +598,8 @@ impl Model {
         }
         let mut owned: BTreeMap<(Identity, String), u128> = BTreeMap::new();
         for holding in there.values().filter_map(Holding::read) {
-            *owned.entry((holding.owner, holding.asset.to_string())).or_default() += holding.resource.quantity;
+            *owned.entry((holding.owner, holding.asset.to_string())).or_default() +=
+                holding.resource.quantity;
         }
         Self { effective, owned }
     }

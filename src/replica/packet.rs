@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Extent, Malformed, Parcel};
 use crate::base::codec;
 use crate::base::{ChannelId, Digest, limits};
+use crate::chat::logics::logics;
+use crate::chat::settle;
+use crate::machine::Transparent;
 use crate::machine::intent::Intent;
 
 /// What a packet of events needs besides the events.
@@ -29,6 +32,14 @@ pub enum Packet {
 pub struct Offer {
     pub channel: ChannelId,
     pub intent: Intent,
+}
+
+impl Offer {
+    /// Whether the intent is sound in itself, and of assets of that channel.
+    pub fn is_sound(&self) -> bool {
+        settle::require_assets(self.intent.transaction.actions.iter(), &self.channel).is_ok()
+            && self.intent.verify(logics(), &Transparent).is_ok()
+    }
 }
 
 impl Packet {
@@ -74,8 +85,12 @@ impl Packet {
                 parcels.retain_mut(|parcel| parcel.verify().is_ok());
                 before - parcels.len()
             }
-            // The node's own check, on intents that are new to it, is the only one there is.
-            Self::Intents(_) | Self::Summary(_) | Self::Have { .. } => 0,
+            Self::Intents(offers) => {
+                let before = offers.len();
+                offers.retain(Offer::is_sound);
+                before - offers.len()
+            }
+            Self::Summary(_) | Self::Have { .. } => 0,
         }
     }
 }
@@ -86,6 +101,31 @@ mod tests {
 
     use super::super::sample::{Author, founded, nothing};
     use super::*;
+    use crate::base::Timestamp;
+    use crate::chat::asset::Asset;
+    use crate::chat::market::issue;
+    use crate::chat::token;
+    use crate::machine::intent::Constraints;
+
+    fn offer(author: &Author, channel: ChannelId) -> Offer {
+        let label = token::Label { channel, issuer: author.identity.public(), name: "gold".into() };
+        let action = issue(&Asset::Token(label), 5, Digest([1; 32])).unwrap();
+        let constraints = Constraints::until(Timestamp(9));
+        let intent = Intent::sign(vec![action], constraints, &author.identity, logics()).unwrap();
+        Offer { channel, intent }
+    }
+
+    #[test]
+    fn an_intent_that_is_not_as_it_was_signed_is_dropped() {
+        let author = Author::new("a");
+        let honest = offer(&author, ChannelId([1; 32]));
+        let moved = Offer { channel: ChannelId([2; 32]), ..honest.clone() };
+        let mut longer = honest.clone();
+        longer.intent.constraints.expires = Timestamp(10);
+        let mut packet = Packet::Intents(vec![moved, honest.clone(), longer]);
+        assert_eq!(packet.verify(), 2);
+        assert_eq!(packet, Packet::Intents(vec![honest]));
+    }
 
     fn packets() -> Vec<Packet> {
         let author = Author::new("a");
@@ -99,6 +139,7 @@ mod tests {
             Packet::Events { parcels, more: true },
             Packet::Summary(vec![(replica.id(), replica.fingerprint())]),
             Packet::Have { channel: replica.id(), extent: replica.extent(0) },
+            Packet::Intents(vec![offer(&author, replica.id())]),
         ]
     }
 
@@ -154,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn mutated_packets_are_taken_or_refused(which in 0usize..3, at in any::<prop::sample::Index>(), to: u8) {
+        fn mutated_packets_are_taken_or_refused(which in 0usize..4, at in any::<prop::sample::Index>(), to: u8) {
             let mut bytes = packets()[which].encode();
             let at = at.index(bytes.len());
             bytes[at] = to;

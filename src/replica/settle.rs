@@ -158,8 +158,9 @@ impl Settlements {
             || self.places.get(&entry.lane).is_none_or(|opening| self.entries[opening].is_effective);
         is_let_in
             && entry.spending.consumed.iter().all(|spent| {
-                let exists =
-                    spent.commitment.is_none_or(|commitment| effective_before(self.creators.get(&commitment)));
+                let exists = spent
+                    .commitment
+                    .is_none_or(|commitment| effective_before(self.creators.get(&commitment)));
                 exists && !effective_before(self.spenders.get(&spent.nullifier))
             })
     }
