@@ -71,3 +71,13 @@ pub const POOLED_INTENTS: usize = 1024;
 pub const POOLED_INTENTS_OF_ONE: usize = 32;
 /// How far ahead an intent that is gossiped may expire; one that would wait longer is refused.
 pub const INTENT_LIFETIME_MS: u64 = 30 * 24 * 60 * 60_000;
+/// Messages whose text is asked for because it came without; beyond it the one asked for in vain most
+/// often is given up, and where there is none such, a further event without its text is refused.
+pub const WANTED_PAYLOADS: usize = 4096;
+/// Texts that one packet asks for, or has answered.
+pub const WANTED_PER_PACKET: usize = 512;
+/// Moments at which messages expire that are remembered one by one; what expires after all of them is
+/// looked for once a minute.
+pub const EXPIRY_MOMENTS: usize = 65_536;
+/// Messages that one search returns at the most.
+pub const SEARCH_RESULTS: usize = 200;

@@ -3,7 +3,7 @@
 
 use super::act::Act;
 use super::asset::Holding;
-use super::build::{self, Holdings, Setting};
+use super::build::{self, Held, Setting};
 use super::facts;
 use super::logics::logics;
 use crate::base::ChannelId;
@@ -15,18 +15,14 @@ use crate::machine::{Action, MachineError, NullifierKey, Transparent};
 ///
 /// # Errors
 /// The rule that a settlement breaks.
-pub fn spending(
-    act: &Act,
-    setting: &Setting,
-    held: Option<&Holdings>,
-) -> Result<Option<Spending>, MachineError> {
+pub fn spending(act: &Act, setting: &Setting, held: Option<Held>) -> Result<Option<Spending>, MachineError> {
     match act {
         Act::Settle { settlement } => {
             require_home(settlement, &setting.channel)?;
             settlement.verify(logics(), &Transparent, setting.timestamp, &setting.identity).map(Some)
         }
         Act::RedeemTicket { .. } => {
-            let (action, _) = build::action(act, setting, held)?;
+            let action = build::action(act, setting, held)?;
             redeemed(&action).map(Some)
         }
         _ => Ok(None),

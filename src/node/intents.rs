@@ -157,7 +157,7 @@ impl Node {
         }
         let packet = Packet::Intents(vec![offer]);
         turn.effects.push(Output::Send { to: Destination::Domain, packet });
-        Ok(Receipt { channel: Some(channel), event: None })
+        Ok(Receipt { channel: Some(channel), ..Receipt::default() })
     }
 
     fn constraints(
@@ -218,6 +218,7 @@ impl Node {
         }
         let mut hasher = blake3::Hasher::new_derive_key("multichat 2026-11 issue nonce");
         hasher.update(self.setup.node_id().as_bytes());
+        hasher.update(&self.setup.generation.to_be_bytes());
         hasher.update(&self.last_position.to_be_bytes());
         Ok(market::issue(asset, quantity, Digest(*hasher.finalize().as_bytes())))
     }
@@ -293,7 +294,7 @@ impl Node {
             Some(wanted) => BTreeSet::from([self.directory.find(wanted).ok_or_else(|| no_such(wanted))?]),
             None => self.intents.pool.values().map(|waiting| waiting.offer.channel).collect(),
         };
-        let mut receipt = Receipt { channel: None, event: None };
+        let mut receipt = Receipt::default();
         for id in channels {
             let found = self.search(turn.now, acting.person.identity, id);
             if found.is_exhausted {

@@ -31,7 +31,8 @@ impl Town {
     fn new(size: usize) -> Self {
         let node = |number: usize| {
             let secret = SecretKey::from_seed([number as u8 + 1; 32]);
-            let setup = Setup { secret, name: format!("node{number}") };
+            let name = format!("node{number}");
+            let setup = Setup { secret, name, matrix_server: String::new(), generation: 0 };
             Node::restore(setup, Restored::default(), std::iter::empty()).unwrap()
         };
         let mut town = Self {

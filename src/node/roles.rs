@@ -82,10 +82,15 @@ impl Node {
             return Ok(());
         }
         let lane = replica.live_lane(&acting.person.device.public()).map(|lane| lane.rank);
-        let Some((grant, rank)) = replica.best_grant(&acting.person.identity) else { return Ok(()) };
-        if lane.is_none_or(|lane| rank < lane) {
-            let joining =
-                Joining { grant: Some(grant), ..acting.person.joining(acting.submission.via.clone()) };
+        let grant = replica.best_grant(&acting.person.identity);
+        let takes = match (grant, lane) {
+            (Some((_, rank)), lane) => lane.is_none_or(|lane| rank < lane),
+            // In by another device, and this one is new: so it is after the node was restored.
+            (None, lane) => lane.is_none() && replica.may_join(&acting.person.identity),
+        };
+        if takes {
+            let grant = grant.map(|(grant, _)| grant);
+            let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
             self.act(turn, acting, id, Act::JoinChannel(joining), None)?;
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! node would wait for each other.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -116,6 +117,16 @@ pub enum Command {
         query: HistoryQuery,
         reply: oneshot::Sender<Vec<News>>,
     },
+    /// Messages that hold certain words.
+    Search {
+        query: SearchQuery,
+        reply: oneshot::Sender<Vec<News>>,
+    },
+    /// Copy everything that is durable to a new file.
+    Backup {
+        path: PathBuf,
+        reply: oneshot::Sender<Result<(), Fault>>,
+    },
     /// Every channel as it is now.
     Channels {
         reply: oneshot::Sender<Vec<ChannelView>>,
@@ -182,6 +193,26 @@ pub enum Range {
     After(u64),
 }
 
+/// What to look for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SearchQuery {
+    /// All of them have to be in a message, in any order and form.
+    pub words: String,
+    /// In this channel alone, or in all of them.
+    pub channel: Option<ChannelId>,
+    /// At most this many, and never more than `limits::SEARCH_RESULTS`.
+    pub limit: usize,
+}
+
+/// What went to one sink through this node's links since it started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exports {
+    pub sink: String,
+    pub carried: u64,
+    /// Not carried, for the channel or the message does not let it.
+    pub withheld: u64,
+}
+
 /// The node about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeStatus {
@@ -192,6 +223,9 @@ pub struct NodeStatus {
     pub pending_events: usize,
     pub outbox: Vec<(String, usize)>,
     pub refused: Vec<(String, u64)>,
+    pub exports: Vec<Exports>,
+    /// Messages held without their text, which is asked for.
+    pub wanted_texts: usize,
     /// One root over the state of every channel: equal on nodes that hold the same.
     pub state_root: crate::base::Digest,
 }
@@ -253,6 +287,24 @@ impl Handle {
     /// [`Stopped`].
     pub async fn history(&self, query: HistoryQuery) -> Result<Vec<News>, Stopped> {
         self.ask(|reply| Command::History { query, reply }).await
+    }
+
+    /// Messages that hold certain words, newest first: none that expired, was taken back or is void, and
+    /// none that may not go into full-text search.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn search(&self, query: SearchQuery) -> Result<Vec<News>, Stopped> {
+        self.ask(|reply| Command::Search { query, reply }).await
+    }
+
+    /// Copies everything that is durable to a new file, while the node runs.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says why there is no copy.
+    pub async fn backup(&self, path: PathBuf) -> Result<(), Fault> {
+        let answer = self.ask(|reply| Command::Backup { path, reply }).await;
+        answer.unwrap_or_else(|stopped| Err(Fault::new(Kind::Retry, stopped.to_string())))
     }
 
     /// Every channel as it is now.

@@ -194,7 +194,14 @@ impl Authorities {
         Some((number, &self.all[number as usize]))
     }
 
-    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> {
+    /// The lanes of a person.
+    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
+        let identity = *identity;
+        self.lanes_through(&identity).filter(move |lane| lane.identity == identity)
+    }
+
+    /// The same, and those that others opened under grants to this key: it may be that of an invite link.
+    pub fn lanes_through(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
         self.lanes_of.get(identity).into_iter().flatten().filter_map(|id| self.lanes.get(id))
     }
 
@@ -211,7 +218,7 @@ impl Authorities {
     /// The lanes that an authority event may decide about.
     fn touched_by(&self, number: u32) -> Vec<EventId> {
         let authority = &self.all[number as usize];
-        let theirs = self.lanes_of(&authority.subject).filter(|lane| lane.rank >= authority.rank);
+        let theirs = self.lanes_through(&authority.subject).filter(|lane| lane.rank >= authority.rank);
         let under = self.opened_under.get(&number).into_iter().flatten().copied();
         let guests = self.guests_of.get(&authority.subject).into_iter().flatten().copied();
         theirs.map(|lane| lane.opening).chain(under).chain(guests).collect()
@@ -390,8 +397,9 @@ impl Authorities {
             let is_invited = claim.grant.is_some()
                 || claim.rank == 0
                 || (policy.join == JoinRule::Ticket && self.is_ticket_good(pasts, claim));
-            if policy.closed || (!is_invited && policy.join != JoinRule::Open) {
-                return if claim.knocks { keep } else { 0 };
+            let is_shut = !is_invited && policy.join != JoinRule::Open;
+            if policy.closed || is_shut && !claim.knocks {
+                return 0;
             }
         }
         let bearer = claim.grant.map(|grant| self.all[grant as usize].subject);

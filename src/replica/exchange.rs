@@ -324,13 +324,13 @@ fn forged_compliance() {
     let ancestry = Ancestry::default();
     let (name, topic) = ("#sample".parse().unwrap(), String::new());
     let act = Act::CreateChannel { name, topic, founder: one.joining(), ancestry };
-    let (mut action, _) = crate::chat::build::action(&act, &setting, None).unwrap();
+    let mut action = crate::chat::build::action(&act, &setting, None).unwrap();
     action.consumed.iter_mut().for_each(|input| input.app_data.external.clear());
     let signed = Intent::sign(vec![action], Constraints::until(Timestamp(9_999)), &one.identity, logics());
     assert!(signed.is_err(), "an access without a word about who acts");
     // Signed by hand, past what `Intent::sign` checks, it is no asset all the same.
     let mut intent = mint(&one, &gold(fair.id(), &one), 1, 1);
-    intent.transaction.actions = vec![crate::chat::build::action(&act, &setting, None).unwrap().0];
+    intent.transaction.actions = vec![crate::chat::build::action(&act, &setting, None).unwrap()];
     let said = fair.refused(&one, settle_act(vec![intent]));
     assert!(said.contains("of tokens and tickets"), "{said}");
 }
@@ -656,7 +656,7 @@ fn check(events: &[Event], shuffled: &[Event]) -> Result<usize, TestCaseError> {
     for replica in [&straight, &crooked] {
         let is_kept = |id: &EventId| {
             let lane = replica.lane_of(id).unwrap();
-            replica.events[id].seq < lane.keep
+            replica.events.get(id).unwrap().seq < lane.keep
         };
         let model = Model::of(events, replica, is_kept);
         for (event, expect) in &model.effective {

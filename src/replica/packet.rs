@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Extent, Malformed, Parcel};
 use crate::base::codec;
-use crate::base::{ChannelId, Digest, limits};
+use crate::base::{ChannelId, Digest, EventId, limits};
 use crate::chat::logics::logics;
 use crate::chat::settle;
 use crate::machine::Transparent;
@@ -25,6 +25,8 @@ pub enum Packet {
     Have { channel: ChannelId, extent: Extent },
     /// Intents that wait to be settled. They are no part of any history.
     Intents(Vec<Offer>),
+    /// Messages of a channel that the sender holds without their text, which it asks for.
+    Want { channel: ChannelId, events: Vec<EventId> },
 }
 
 /// An intent and the channel whose assets it is about.
@@ -82,7 +84,7 @@ impl Packet {
         match self {
             Self::Events { parcels, .. } => {
                 let before = parcels.len();
-                parcels.retain_mut(|parcel| parcel.verify().is_ok());
+                Parcel::verify_all(parcels);
                 before - parcels.len()
             }
             Self::Intents(offers) => {
@@ -90,7 +92,7 @@ impl Packet {
                 offers.retain(Offer::is_sound);
                 before - offers.len()
             }
-            Self::Summary(_) | Self::Have { .. } => 0,
+            Self::Summary(_) | Self::Have { .. } | Self::Want { .. } => 0,
         }
     }
 }
@@ -140,6 +142,7 @@ mod tests {
             Packet::Summary(vec![(replica.id(), replica.fingerprint())]),
             Packet::Have { channel: replica.id(), extent: replica.extent(0) },
             Packet::Intents(vec![offer(&author, replica.id())]),
+            Packet::Want { channel: replica.id(), events: vec![nothing(1), nothing(2)] },
         ]
     }
 

@@ -215,8 +215,8 @@ impl Settlements {
 
 impl Replica {
     /// Whether everything that an event consumes was created in its past.
-    pub(super) fn knows_what_is_spent(&self, spending: &Spending, parents: &[EventId]) -> bool {
-        let past = self.in_past(self.settlements.related(spending), parents);
+    pub(super) fn knows_what_is_spent(&self, spending: &Spending, parents: &[u32]) -> bool {
+        let past = self.in_past(&self.settlements.related(spending), parents);
         self.settlements.are_created(spending, &past)
     }
 
@@ -226,12 +226,12 @@ impl Replica {
         &mut self,
         event: &Event,
         (lane, rank): (EventId, u32),
-        (spending, parents): (Option<Spending>, &[EventId]),
+        (spending, parents): (Option<Spending>, &[u32]),
         settled: &Settled,
     ) -> BTreeSet<Identity> {
         let mut touched: Vec<Place> = Vec::new();
         if let Some(spending) = spending {
-            let past = self.in_past(self.settlements.related(&spending), parents);
+            let past = self.in_past(&self.settlements.related(&spending), parents);
             let place = (event.id(), lane, event.header.seq, rank);
             touched.push(self.settlements.add(place, spending, &past));
             if let Act::RedeemTicket { .. } = &event.header.act

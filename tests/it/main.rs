@@ -6,6 +6,7 @@ mod interop;
 mod irc_network;
 mod market;
 mod matrix;
+mod moderation;
 mod net;
 mod newcomer;
 mod oracle;

@@ -86,7 +86,7 @@ impl Kept {
             }
             _ => {}
         }
-        Ok(Receipt { channel: None, event: None })
+        Ok(Receipt { channel: None, event: None, ..Receipt::default() })
     }
 
     fn found(&mut self, name: &str, topic: &str) {
