@@ -48,7 +48,7 @@ impl Node {
         let position = self.last_position + 1;
         match channel.replica.admit(&event, position) {
             Admission::Accepted(effect) => {
-                self.accepted(turn, id, &event, payload, effect, acting.submission.tag);
+                self.accepted(turn, id, &event, payload, effect, Some(acting.submission));
                 turn.broadcast(position);
                 Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
             }
@@ -60,16 +60,22 @@ impl Node {
     }
 
     /// Takes in a channel by its first event.
-    pub(super) fn found(&mut self, turn: &mut Turn, event: &Event, tag: u64) -> Result<ChannelId, Invalid> {
+    pub(super) fn found(
+        &mut self,
+        turn: &mut Turn,
+        event: &Event,
+        wanted: Option<&Submission>,
+    ) -> Result<ChannelId, Invalid> {
         let (replica, effect) = Replica::found(event, self.last_position + 1)?;
         let id = replica.id();
         let name = self.directory.insert(replica, None).name.clone();
         turn.writes.push(Write::Name { channel: id, name });
-        self.accepted(turn, id, event, None, effect, tag);
+        self.accepted(turn, id, event, None, effect, wanted);
         Ok(id)
     }
 
-    /// An event has become part of its channel.
+    /// An event has become part of its channel. `wanted` is what it was made for, if it was made here:
+    /// it came over the link that the submission names, whatever its lane came over.
     pub(super) fn accepted(
         &mut self,
         turn: &mut Turn,
@@ -77,10 +83,10 @@ impl Node {
         event: &Event,
         payload: Option<Vec<u8>>,
         effect: Effect,
-        tag: u64,
+        wanted: Option<&Submission>,
     ) {
         self.last_position += 1;
-        self.keep(turn, id, event, payload, (self.last_position, effect, tag));
+        self.keep(turn, id, event, payload, (self.last_position, effect, wanted));
         self.settle_texts(turn, id, event);
         if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
             self.drop_spent(id);
@@ -95,12 +101,13 @@ impl Node {
         id: ChannelId,
         event: &Event,
         payload: Option<Vec<u8>>,
-        (position, effect, tag): (u64, Effect, u64),
+        (position, effect, wanted): (u64, Effect, Option<&Submission>),
     ) {
         let Some(channel) = self.directory.get(&id) else { return };
         let payload = payload.filter(|_| !channel.is_over(event, turn.now));
         let keeping = channel.keeping(event, payload.is_some(), turn.now);
         let (profile_before, subject_before) = (effect.profile_before, effect.subject_before);
+        let tag = wanted.map_or(0, |submission| submission.tag);
         let fresh = Fresh { tag, profile_before, subject_before };
         let news =
             news::of_event(channel, event, payload.as_deref(), position, fresh).filter(|_| effect.visible);
@@ -109,7 +116,10 @@ impl Node {
             _ => None,
         });
         let flips = effect.flips;
-        let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
+        let via = match wanted {
+            Some(submission) => submission.via.clone(),
+            None => channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone()),
+        };
         if keeping.wanted {
             self.wanting.insert(id, event.id(), position, turn.now);
         }

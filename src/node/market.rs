@@ -1,18 +1,18 @@
 //! Intents among several nodes: gossip, partitions, competing and Byzantine solvers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::*;
+use super::{Input, Node, Output, Receipt, Refusal, Restored, Setup, StoredEvent, Write};
 use crate::base::key::SecretKey;
-use crate::base::{ChannelId, Identity, limits};
+use crate::base::{ChannelId, Digest, Identity, NodeId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::channel::{Change, JoinRule};
-use crate::chat::intent::{Actor, ChannelRef, Intent, Subject};
+use crate::chat::intent::{Actor, ChannelRef, Intent, Subject, Submission};
 use crate::chat::market::{Amount, Terms, Wish};
 use crate::chat::profile::Profile;
 use crate::machine::settlement::Settlement;
 use crate::overlay::Destination;
-use crate::replica::{Event, Offer, Parcel};
+use crate::replica::{Event, Offer, Packet, Parcel};
 
 /// Nodes that hear each other, except where a cut is, and what each has in its log.
 struct Town {

@@ -33,6 +33,9 @@ impl Node {
             }
             Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
             Intent::RedactMessage { channel, target, reason } => {
+                if let Some(done) = self.redacted_already(channel, target) {
+                    return Ok(done);
+                }
                 let act = Act::RedactMessage { target: *target, reason: clipped(reason) };
                 self.act_in(turn, &acting, channel, act, None)
             }
@@ -140,7 +143,7 @@ impl Node {
         };
         header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
         let event = Event::sign(header, &acting.person.device);
-        let id = self.found(turn, &event, acting.submission.tag).map_err(|invalid| refusal(&invalid))?;
+        let id = self.found(turn, &event, Some(acting.submission)).map_err(|invalid| refusal(&invalid))?;
         turn.broadcast(self.last_position);
         Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
     }
@@ -192,6 +195,13 @@ impl Node {
             envelope.expires = envelope.expires.into_iter().chain(lasts).min();
         }
         self.act_in(turn, acting, wanted, Act::SendMessage(envelope), Some(payload))
+    }
+
+    /// What was taken back is not taken back twice: a door may hand in the same wish again.
+    fn redacted_already(&self, wanted: &ChannelRef, target: &EventId) -> Option<Receipt> {
+        let id = self.directory.find(wanted)?;
+        let is_redacted = self.directory.get(&id)?.replica.is_redacted(target);
+        is_redacted.then_some(Receipt { channel: Some(id), ..Receipt::default() })
     }
 
     fn update_profile(

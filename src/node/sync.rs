@@ -308,7 +308,7 @@ impl Node {
                 {
                     self.count_refused("unreadable_message");
                 }
-                self.accepted(turn, id, &parcel.event, parcel.payload, effect, 0);
+                self.accepted(turn, id, &parcel.event, parcel.payload, effect, None);
                 Taken::Accepted
             }
             Admission::Known => {
@@ -347,7 +347,7 @@ impl Node {
             self.count_refused("channels_full");
             return Taken::Nothing;
         }
-        match self.found(turn, &parcel.event, 0) {
+        match self.found(turn, &parcel.event, None) {
             Ok(_) => Taken::Accepted,
             Err(invalid) => {
                 self.count_refused(invalid.reason());

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::key::SecretKey;
 use crate::base::{ChannelId, limits};
+use crate::chat::access::Role;
 use crate::chat::act::Standing;
+use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Subject};
 use crate::chat::message::{Content, Origin};
 use crate::chat::profile::Profile;
@@ -628,4 +630,44 @@ fn who_was_kicked_elsewhere_has_their_late_words_withdrawn_here() {
     assert_eq!(here.node.state_root(), there.node.state_root());
     let refused = there.submit("dora", kick);
     assert!(refused.is_err(), "she is out, and outranks nobody");
+}
+
+#[test]
+fn who_was_promoted_acts_in_their_new_role_and_a_wish_that_comes_again_changes_nothing() {
+    let mut site = Site::new("a");
+    site.create("#a");
+    site.submit("dora", Intent::JoinChannel { channel: named("#a"), create: false }).unwrap();
+    let dora = || Subject::Name("dora".into());
+    let grant = Intent::GrantRole { channel: named("#a"), subject: dora(), role: Role::Moderator };
+    assert!(site.submit("founder", grant.clone()).unwrap().event.is_some());
+    let topic = Intent::UpdateChannel { channel: named("#a"), change: Change::Topic("hers".into()) };
+    site.submit("dora", topic).unwrap();
+    assert_eq!(site.submit("founder", grant).unwrap().event, None, "she is that already");
+    let revoke =
+        |then| Intent::RevokeRole { channel: named("#a"), subject: dora(), then, reason: String::new() };
+    for (then, first) in [
+        (Standing::Free, false),
+        (Standing::Demoted(Role::Member), true),
+        (Standing::Banned, true),
+        (Standing::Free, true),
+        (Standing::Out, false),
+    ] {
+        for is_event in [first, false] {
+            let done = site.submit("founder", revoke(then)).unwrap();
+            assert_eq!(done.event.is_some(), is_event, "{then:?}");
+        }
+    }
+    // A Matrix user may be kept out before they were ever here; nobody else is made up.
+    let ban = |who: &str| {
+        let (subject, then, reason) = (Subject::Name(who.into()), Standing::Banned, String::new());
+        Intent::RevokeRole { channel: named("#a"), subject, then, reason }
+    };
+    site.submit("founder", ban("@mallory:evil.org")).unwrap();
+    let join = Intent::JoinChannel { channel: named("#a"), create: false };
+    assert_eq!(site.submit("@mallory:evil.org", join), Err(Refusal::Banned));
+    assert_eq!(site.submit("founder", ban("nobody")), Err(Refusal::NoSuchPerson("nobody".into())));
+    let said = site.say("#a", Content::text("oops")).unwrap().event.unwrap();
+    let redact = Intent::RedactMessage { channel: named("#a"), target: said, reason: String::new() };
+    assert!(site.submit("founder", redact.clone()).unwrap().event.is_some());
+    assert_eq!(site.submit("founder", redact).unwrap().event, None);
 }

@@ -141,7 +141,7 @@ impl Node {
         let Some(position) = self.wanting.take(&id, &event.id()) else { return };
         let Some(channel) = self.directory.get(&id) else { return };
         let visible = channel.replica.is_effective(&event.id());
-        self.keep(turn, id, event, Some(payload), (position, Effect { visible, ..Effect::default() }, 0));
+        self.keep(turn, id, event, Some(payload), (position, Effect { visible, ..Effect::default() }, None));
     }
 
     /// Messages that lie here without their text while others may have it.

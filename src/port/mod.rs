@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::{ChannelId, EventId, Kind, NodeId};
 use crate::chat::intent::Submission;
+use crate::chat::message::Link;
 use crate::chat::view::{ChannelView, MarketView, News};
 pub use crate::node::{Delivery, Door, Outcome, Receipt, Refusal};
 use crate::replica::Packet;
@@ -126,6 +127,18 @@ pub enum Command {
     Backup {
         path: PathBuf,
         reply: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// The event that something on the far side of a link is here.
+    Event {
+        link: Link,
+        external_id: String,
+        reply: oneshot::Sender<Option<EventId>>,
+    },
+    /// The id that an event has on the far side of a link.
+    ExternalId {
+        link: Link,
+        event: EventId,
+        reply: oneshot::Sender<Option<String>>,
     },
     /// Every channel as it is now.
     Channels {
@@ -305,6 +318,22 @@ impl Handle {
     pub async fn backup(&self, path: PathBuf) -> Result<(), Fault> {
         let answer = self.ask(|reply| Command::Backup { path, reply }).await;
         answer.unwrap_or_else(|stopped| Err(Fault::new(Kind::Retry, stopped.to_string())))
+    }
+
+    /// The event that something on the far side of a link is here, if it is known to be one.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn event(&self, link: Link, external_id: String) -> Result<Option<EventId>, Stopped> {
+        self.ask(|reply| Command::Event { link, external_id, reply }).await
+    }
+
+    /// The id that an event has on the far side of a link, if it got there.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn external_id(&self, link: Link, event: EventId) -> Result<Option<String>, Stopped> {
+        self.ask(|reply| Command::ExternalId { link, event, reply }).await
     }
 
     /// Every channel as it is now.

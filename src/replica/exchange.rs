@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use super::sample::{Author, founded, take};
-use super::*;
-use crate::chat::act::{Ancestry, Joining};
+use super::{Admission, Event, Replica, parents};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
+use crate::chat::access::Role;
+use crate::chat::act::{Act, Ancestry, Joining, Standing};
 use crate::chat::asset::{Asset, Holding};
 use crate::chat::channel::{Change, JoinRule};
 use crate::chat::logics::logics;

@@ -250,6 +250,16 @@ impl Driver {
                 let _ = reply.send(copied.map_err(|error| Fault::new(error.kind(), error.to_string())));
                 return Ok(());
             }
+            Command::Event { link, external_id, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.store.seen(&link, &external_id)?);
+                return Ok(());
+            }
+            Command::ExternalId { link, event, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.store.external_id(&link, &event)?);
+                return Ok(());
+            }
             Command::Channels { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.node.channels());
