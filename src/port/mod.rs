@@ -204,6 +204,33 @@ pub enum Range {
     Before(EventId),
     /// The oldest after this position of the log.
     After(u64),
+    Span(Span),
+    /// Half before a place, half from it on.
+    Around {
+        at: Anchor,
+        messages: bool,
+    },
+}
+
+/// What lies between two places, without them. If they are given in the wrong order, it is what lies
+/// between them all the same, taken from the later one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Span {
+    pub after: Anchor,
+    pub before: Anchor,
+    /// Where there are more than asked for: the newest of them, else the oldest.
+    pub newest: bool,
+    /// Messages alone.
+    pub messages: bool,
+}
+
+/// A place in a channel's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Anchor {
+    /// The end of it on that side.
+    Open,
+    Event(EventId),
+    Time(crate::base::Timestamp),
 }
 
 /// What to look for.
