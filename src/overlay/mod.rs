@@ -1,8 +1,10 @@
 //! PODS overlays: domains, their topologies, and where a packet goes. All sans-IO. It moves opaque
 //! bytes and never knows what an event means; it imports `base` alone.
 
+pub mod chance;
 pub mod domain;
 pub mod gossip;
+pub mod topology;
 
 use serde::{Deserialize, Serialize};
 
