@@ -11,6 +11,7 @@ mod failure;
 mod init;
 mod load;
 mod output;
+pub mod simulate;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn dispatch(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Run => run_node(config),
         Command::Doctor => block_on(doctor::run(config, output)),
         Command::Demo { .. } => Ok(()),
+        Command::Simulate(wanted) => simulate::run(&wanted, output),
         Command::Ask(command) => block_on(ask::run(&command, &load(config)?, output)),
     }
 }

@@ -8,6 +8,7 @@ mod matrix;
 mod net;
 mod newcomer;
 mod oracle;
+mod overlay;
 mod peers;
 mod sim;
 mod store;

@@ -38,6 +38,8 @@ pub struct Outcome {
     pub bytes_per_node_s_p99: f64,
     /// Bytes sent for each byte of payload that arrived somewhere.
     pub wire_per_payload: f64,
+    /// The share of them that was for each purpose.
+    pub purposes: Vec<(String, f64)>,
     /// From the beginning of the attack until 99% come in time again and go on doing so.
     pub recovery_s: Option<f64>,
     pub serving_before: Option<f64>,
@@ -102,6 +104,11 @@ pub fn measure(world: &World) -> Outcome {
         bytes_per_node_s: round(total as f64 / n as f64 / seconds),
         bytes_per_node_s_p99: round(bytes[(n * 99 / 100).min(n - 1)] as f64 / seconds),
         wire_per_payload: round(total as f64 / of_payload as f64),
+        purposes: world
+            .purposes
+            .iter()
+            .map(|(purpose, bytes)| ((*purpose).to_owned(), round(*bytes as f64 / total.max(1) as f64)))
+            .collect(),
         recovery_s: recovery(after, attack_ms),
         serving_before: fractions(0, attack_ms).last().map(round),
         serving_lowest: fractions(attack_ms, u64::MAX).min_by(f64::total_cmp).map(round),

@@ -106,6 +106,8 @@ pub struct World {
     pub rebalance: Rebalance,
     pub now_us: u64,
     pub events: u64,
+    /// Bytes sent in all, by what they are for.
+    pub purposes: BTreeMap<&'static str, u64>,
     ids: BTreeMap<MessageId, u32>,
     queue: BinaryHeap<Reverse<Due>>,
     waiting: BTreeMap<u64, Event>,
@@ -130,6 +132,7 @@ impl World {
             rebalance,
             now_us: 0,
             events: 0,
+            purposes: BTreeMap::new(),
             ids: BTreeMap::new(),
             queue: BinaryHeap::new(),
             waiting: BTreeMap::new(),
@@ -327,6 +330,9 @@ impl World {
             return;
         }
         let size = frame.size() + FRAME_OVERHEAD;
+        // A frame's cost belongs to the first thing it carries.
+        let purpose = frame.0.first().map_or("", Message::purpose);
+        *self.purposes.entry(purpose).or_default() += size as u64;
         let lost = self.scenario.loss > 0.0 && self.chance.happens(self.scenario.loss);
         let node = &mut self.nodes[from as usize];
         node.bytes += size as u64;
@@ -358,12 +364,17 @@ impl World {
         }
         let there = self.nodes[to as usize].online && !self.is_parted(from, to);
         if there {
-            self.nodes[from as usize].bytes += HANDSHAKE as u64;
+            self.shake(from);
             let at = self.now_us + self.delay(from, to) * 3;
             self.at_us(at, Event::Dialled { from, to, domain });
         } else {
             self.at_us(self.now_us + DIAL_TIMEOUT_US, Event::DialFailed { from, to, domain });
         }
+    }
+
+    fn shake(&mut self, index: u32) {
+        self.nodes[index as usize].bytes += HANDSHAKE as u64;
+        *self.purposes.entry("handshakes").or_default() += HANDSHAKE as u64;
     }
 
     fn dialled(&mut self, from: u32, to: u32, domain: u8) {
@@ -379,7 +390,7 @@ impl World {
             return self.input(from, domain, Input::DialFailed(called));
         }
         self.generation += 1;
-        self.nodes[to as usize].bytes += HANDSHAKE as u64;
+        self.shake(to);
         self.nodes[from as usize].links.insert((domain, to), self.generation);
         self.nodes[to as usize].links.insert((domain, from), self.generation);
         self.input(to, domain, Input::LinkUp(caller));

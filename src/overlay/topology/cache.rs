@@ -81,9 +81,9 @@ impl Cache {
         short
     }
 
-    /// The newest ids, as many as one message takes.
+    /// The newest ids, as many as one message takes, those apart that are still on their way.
     pub fn recent(&self, now: Timestamp) -> Vec<MessageId> {
-        self.newest(now, 0).filter(|id| self.get(id).is_some()).take(IDS).collect()
+        self.newest(now, SETTLE_MS).filter(|id| self.get(id).is_some()).take(IDS).collect()
     }
 
     /// Forgets what is too old.

@@ -192,6 +192,30 @@ pub enum Message {
 }
 
 impl Message {
+    /// What it is for, for reports on where bytes go.
+    pub fn purpose(&self) -> &'static str {
+        match self {
+            Self::Payload { .. } | Self::Ascend { .. } | Self::Descend { .. } => "payloads",
+            Self::IHave(_) | Self::IWant(_) => "announcements",
+            Self::Graft(_) | Self::Prune | Self::Subscribe { .. } => "shaping the tree",
+            Self::Fingerprint(_) | Self::Recent { .. } => "anti-entropy",
+            Self::Challenge { .. }
+            | Self::Proof { .. }
+            | Self::Relay { .. }
+            | Self::Mark { .. }
+            | Self::Marked { .. } => "trials",
+            Self::Join(_)
+            | Self::ForwardJoin { .. }
+            | Self::Neighbour { .. }
+            | Self::Accept
+            | Self::Disconnect
+            | Self::Shuffle { .. }
+            | Self::ShuffleReply { .. }
+            | Self::Find { .. }
+            | Self::Nodes { .. } => "membership",
+        }
+    }
+
     /// Whether every list is within its bound.
     fn is_bounded(&self) -> bool {
         let few = |contacts: &[Contact]| {

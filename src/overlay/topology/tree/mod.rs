@@ -51,6 +51,9 @@ pub struct Settings {
     pub graft_ms: u64,
     /// Hops that a lazy link must save before it takes an eager link's place; 0 for never.
     pub optimise_hops: u8,
+    /// Or the time by which its announcement came before the payload. The paper counts hops alone; by
+    /// time, the tree follows the fast links, however many.
+    pub optimise_ms: u64,
     /// How often one neighbour is asked for what is missing; `None` where the application reconciles.
     pub repair_ms: Option<u64>,
     /// How often neighbours are judged, and the first wait before a quiet node looks elsewhere.
@@ -66,11 +69,12 @@ impl Default for Settings {
             passive: 30,
             active_walk: 6,
             passive_walk: 3,
-            shuffle_ms: 20_000,
+            shuffle_ms: 60_000,
             lazy_ms: 100,
-            missing_ms: 600,
+            missing_ms: 500,
             graft_ms: 500,
             optimise_hops: 3,
+            optimise_ms: 60,
             repair_ms: Some(15_000),
             refresh_ms: 15_000,
             selection: Selection::default(),
@@ -87,6 +91,8 @@ pub struct Tree {
     outbox: Outbox,
     repair_at: Option<Timestamp>,
     refresh_at: Timestamp,
+    /// Whether one period has passed: before that there is much to catch up with.
+    settled: bool,
     /// Refreshes in a row at which all was quiet.
     quiet: u32,
 }
@@ -97,6 +103,8 @@ const JUDGE_AFTER: u32 = 1;
 const JUDGE_PAYLOADS: u32 = 16;
 /// Broken promises before a neighbour is dropped.
 const BROKEN: u32 = 3;
+/// Payloads that repair had to bring in one period before that is taken for more than an accident.
+const LATE: usize = 3;
 /// Doublings of the wait of a quiet node.
 const QUIET_DOUBLINGS: u32 = 5;
 
@@ -114,6 +122,7 @@ impl Tree {
             outbox: Outbox::default(),
             repair_at,
             refresh_at,
+            settled: false,
             quiet: 0,
         }
     }
@@ -137,7 +146,9 @@ impl Tree {
             }
             Message::Recent { ids, reply } if is_neighbour => {
                 let late = repair::on_recent(self.push.cache(), now, from, ids, reply, &mut self.outbox);
-                self.push.repaired(late);
+                if self.settled {
+                    self.push.repaired(late);
+                }
             }
             other => {
                 self.views.on_message(now, from, other, &mut self.chance, &mut self.outbox);
@@ -186,7 +197,8 @@ impl Tree {
         for silent in period.silent(JUDGE_PAYLOADS, JUDGE_AFTER) {
             self.views.drop_neighbour(now, silent, true, &mut self.chance, &mut self.outbox);
         }
-        let tricked = period.late > 0;
+        self.settled = true;
+        let tricked = period.late >= LATE;
         let quiet = period.bringers() < 2;
         if (tricked || quiet)
             && let Some(worst) = period.worst(&mut self.chance)

@@ -46,6 +46,17 @@ struct Missing {
     announcers: VecDeque<(NodeId, u8)>,
     asked: Option<NodeId>,
     alarm: Timestamp,
+    /// When the first announcement came.
+    since: Timestamp,
+}
+
+/// An announcement that came before its payload.
+struct Announced {
+    by: NodeId,
+    hops: u8,
+    at: Timestamp,
+    /// It was asked for: then the link that it came by is eager already.
+    grafted: bool,
 }
 
 /// What one period has shown.
@@ -155,7 +166,7 @@ impl Push {
         self.pass_on(now, Some(from), hops, &payload, outbox);
         if is_neighbour && self.settings.selection.targets == Targets::Tree {
             self.set_lazy(&from, false);
-            self.optimise(from, hops, announced, outbox);
+            self.optimise(now, from, hops, announced, outbox);
         }
     }
 
@@ -163,14 +174,18 @@ impl Push {
     /// takes the place of the eager link that it came by.
     fn optimise(
         &mut self,
+        now: Timestamp,
         from: NodeId,
         hops: u8,
-        announced: Option<(NodeId, u8)>,
+        announced: Option<Announced>,
         outbox: &mut Outbox,
     ) {
         let threshold = self.settings.optimise_hops;
-        let Some((other, nearer)) = announced else { return };
-        if threshold == 0 || other == from || hops.saturating_sub(nearer) < threshold {
+        let Some(Announced { by: other, hops: nearer, at, grafted }) = announced else { return };
+        if threshold == 0 || other == from || grafted {
+            return;
+        }
+        if hops.saturating_sub(nearer) < threshold && now.since_ms(at) < self.settings.optimise_ms {
             return;
         }
         if self.links.contains_key(&other) {
@@ -224,7 +239,7 @@ impl Push {
             let waits = selection.targets == Targets::Tree && selection.data != Data::Id;
             let alarm = if waits { now.plus_ms(self.settings.missing_ms) } else { now };
             let announcers = VecDeque::from([(from, *hops)]);
-            self.missing.insert(*id, Missing { announcers, asked: None, alarm });
+            self.missing.insert(*id, Missing { announcers, asked: None, alarm, since: now });
             self.alarms.insert((alarm, *id), ());
         }
     }
@@ -309,10 +324,11 @@ impl Push {
         }
     }
 
-    /// The payload is here. Returns who announced it nearest to its source.
-    fn found(&mut self, id: &MessageId) -> Option<(NodeId, u8)> {
+    /// The payload is here. Returns who announced it first.
+    fn found(&mut self, id: &MessageId) -> Option<Announced> {
         let missing = self.missing.remove(id)?;
         self.alarms.remove(&(missing.alarm, *id));
-        missing.announcers.into_iter().min_by_key(|(_, hops)| *hops)
+        let (by, hops) = missing.announcers.front().copied()?;
+        Some(Announced { by, hops, at: missing.since, grafted: missing.asked.is_some() })
     }
 }

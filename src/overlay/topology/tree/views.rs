@@ -245,10 +245,10 @@ impl Views {
             self.rest(now, node, REST_MS);
             outbox.hang(node);
         }
-        self.walks.retain(|_, walk| walk.until > now);
-        self.resting.retain(|_, until| *until > now);
         if self.shuffle_at <= now {
             self.shuffle_at = now.plus_ms(chance.about(self.settings.shuffle_ms));
+            self.walks.retain(|_, walk| walk.until > now);
+            self.resting.retain(|_, until| *until > now);
             self.shuffle(chance, outbox);
         }
         if self.fill_at <= now {
@@ -382,6 +382,9 @@ impl Views {
         let onward: Vec<NodeId> = self.active.keys().filter(|node| **node != from).copied().collect();
         let next = chance.pick(&onward).copied().filter(|_| ttl > 0);
         if let Some(next) = next {
+            if self.walks.len() >= WALKS {
+                self.walks.retain(|_, walk| walk.until > now);
+            }
             if self.walks.len() < WALKS && !self.walks.contains_key(&nonce) {
                 self.walks.insert(nonce, Walk { from, until: now.plus_ms(WALK_MS) });
                 let ttl = ttl.min(self.settings.active_walk) - 1;
