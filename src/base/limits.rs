@@ -27,6 +27,17 @@ pub const USERNAME_BYTES: usize = 64;
 pub const DISPLAY_NAME_BYTES: usize = 256;
 /// Bytes of a message body, plain or formatted.
 pub const BODY_BYTES: usize = 48 * 1024;
+/// Events of one lane that doors are told about when they become void or count again; older ones
+/// change in silence.
+pub const FLIPS: usize = 1000;
+/// Bytes of a reaction: an emoji of several code points, or a short word.
+pub const REACTION_BYTES: usize = 64;
+/// Bytes of the name of a custom role.
+pub const ROLE_NAME_BYTES: usize = 32;
+/// Messages pinned in one channel.
+pub const PINS: usize = 64;
+/// Bytes of the data of an act that a later version or a fork of the protocol made.
+pub const EXTENSION_BYTES: usize = 4 * 1024;
 /// Deliveries to one target of a link that may be under way at once; the rest wait in the outbox.
 pub const DELIVERY_WINDOW: usize = 64;
 /// Deliveries of one link that may wait in the outbox; a further one is given up at once and counted,
@@ -50,3 +61,13 @@ pub const CLOCK_SKEW_MS: u64 = 5 * 60_000;
 pub const SUMMARY_INTERVAL_MS: u64 = 10_000;
 /// Messages that one history query returns at the most.
 pub const HISTORY_MESSAGES: usize = 1000;
+/// Messages whose text is asked for because it came without; beyond it the one asked for in vain most
+/// often is given up, and where there is none such, a further event without its text is refused.
+pub const WANTED_PAYLOADS: usize = 4096;
+/// Texts that one packet asks for, or has answered.
+pub const WANTED_PER_PACKET: usize = 512;
+/// Moments at which messages expire that are remembered one by one; what expires after all of them is
+/// looked for once a minute.
+pub const EXPIRY_MOMENTS: usize = 65_536;
+/// Messages that one search returns at the most.
+pub const SEARCH_RESULTS: usize = 200;

@@ -7,19 +7,23 @@
 //!
 //! Every action of the chat holds exactly one access that changes hands so: it says who acts.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::{self, Passage};
 use crate::base::{ChannelId, Digest, Identity, Timestamp, codec};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
-/// What a member may be. Founders made the channel.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+/// What a member may be. Founders made the channel. Roles are ordered by rank, highest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Role {
     Founder,
     Admin,
     Moderator,
     Member,
+    /// A role that a channel made for itself, by its rank; its name and permissions are policy.
+    Custom(u16),
 }
 
 impl Role {
@@ -30,17 +34,47 @@ impl Role {
             Self::Admin => 1,
             Self::Moderator => 100,
             Self::Member => 1000,
+            Self::Custom(rank) => u32::from(rank),
         }
     }
 
-    /// Its name, in lower case.
+    /// Its name, in lower case. A custom role has the name that the channel's policy gives it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Founder => "founder",
             Self::Admin => "admin",
             Self::Moderator => "moderator",
             Self::Member => "member",
+            Self::Custom(_) => "custom",
         }
+    }
+
+    /// The least rank number of a role that members of this one may give: admins make admins, others
+    /// give what is below them.
+    pub fn grant_floor(self) -> u32 {
+        match self {
+            Self::Founder | Self::Admin => Self::Admin.rank(),
+            _ => self.rank().saturating_add(1),
+        }
+    }
+
+    /// Whether it is a role that anybody may have: a custom one has a rank of its own, below admins.
+    pub fn is_well_formed(self) -> bool {
+        let taken = [Self::Founder, Self::Admin, Self::Moderator, Self::Member];
+        !matches!(self, Self::Custom(_)) || taken.iter().all(|role| role.rank() != self.rank())
+    }
+}
+
+impl PartialOrd for Role {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Role {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |role: &Self| (role.rank(), matches!(role, Self::Custom(_)));
+        key(self).cmp(&key(other))
     }
 }
 
@@ -84,6 +118,10 @@ impl Acting {
     /// # Errors
     /// If the action holds no access, or more than one, or one that changes.
     pub fn of(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
+        instance.action.derived(|| Self::read(instance))
+    }
+
+    fn read(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
         let logic = facts::logic_refs().access;
         let (consumed, created) = facts::pair(instance, logic)?;
         if consumed.resource.value_ref != created.resource.value_ref {

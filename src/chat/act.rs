@@ -4,30 +4,56 @@
 use serde::{Deserialize, Serialize};
 
 use super::access::Role;
-use super::message::Link;
+use super::channel::Change;
+use super::commitment::Commitment;
+use super::message::{Envelope, Link};
 use super::name::ChannelName;
+use super::permissions::Permission;
 use super::profile::{Certificate, Profile};
-use crate::base::{EventId, Identity, limits};
+use crate::base::key::{SecretKey, Signature};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, key, limits};
 
 /// What an event does. The transaction it stands for is built from it (see `chat::build`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Act {
     /// Founds a channel, and opens the founder's lane in it.
-    CreateChannel { name: ChannelName, topic: String, founder: Joining },
+    CreateChannel { name: ChannelName, topic: String, founder: Joining, ancestry: Ancestry },
     /// Opens a lane of a new member.
     JoinChannel(Joining),
     /// Ends the lane.
     LeaveChannel { reason: String },
     /// Says what is in the payload, a `message::Content`.
-    SendMessage,
-    /// Gives the channel a new topic.
-    UpdateChannel { topic: String },
+    SendMessage(Envelope),
+    /// Takes a message back: its text is deleted everywhere.
+    RedactMessage { target: EventId, reason: String },
+    /// Gives one of the channel's settings a new value.
+    UpdateChannel(Change),
     /// Gives the member a new profile in this channel.
     UpdateProfile { profile: Profile },
-    /// Lets somebody be more than they are: their devices open lanes that cite it. It lifts a ban.
-    GrantRole { subject: Identity, role: Role },
+    /// Lets somebody be more than they are: their devices open lanes that cite it. It lifts a ban. The
+    /// subject of an invite link is a key made for it, which the link carries: whoever can sign with it
+    /// may cite the grant.
+    GrantRole { subject: Identity, role: Role, expires: Option<Timestamp> },
     /// Ends every lane and grant of somebody at what the author had seen of them.
     RevokeRole { subject: Identity, then: Standing, reason: String },
+    /// Asks to be let in. It opens no lane: who is let in joins under the grant.
+    Knock { asking: Joining, reason: String },
+    /// Says what the member's node stores for the channel, and until when.
+    CommitService(Commitment),
+    /// An act of a later version or a fork, under a logic of its own. Nodes that do not know the logic
+    /// keep it, pass it on and show a placeholder.
+    Extension { logic: Digest, data: Vec<u8> },
+}
+
+/// What a new channel comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Ancestry {
+    /// The channel that it continues.
+    pub predecessor: Option<ChannelId>,
+    /// The workspace that it is part of.
+    pub workspace: Option<ChannelId>,
+    /// Whether it is a workspace itself: a channel of channels.
+    pub is_workspace: bool,
 }
 
 /// What somebody may be after a revocation.
@@ -54,6 +80,31 @@ pub struct Joining {
     /// The event that grants the role the lane has: the founding, a grant or a demotion. Without one
     /// the lane is that of an ordinary member.
     pub grant: Option<EventId>,
+    /// Where the grant is an invite link's: the link's key, signing who uses it.
+    pub bearer: Option<Signature>,
+}
+
+const BEARER_CONTEXT: &[u8] = b"multichat invite bearer 1";
+
+impl Joining {
+    /// The word of an invite link's key that this identity may use it.
+    pub fn bear(link: &SecretKey, grant: &EventId, identity: &Identity) -> Signature {
+        link.sign(&Self::bearing(grant, identity))
+    }
+
+    /// Whether the lane may cite a grant to this subject: it is to its own identity, or the link's key
+    /// said so.
+    pub fn may_cite(&self, subject: &Identity) -> bool {
+        let identity = &self.certificate.identity;
+        identity == subject
+            || self.grant.zip(self.bearer).is_some_and(|(grant, signature)| {
+                key::verify(subject, &Self::bearing(&grant, identity), &signature)
+            })
+    }
+
+    fn bearing(grant: &EventId, identity: &Identity) -> Vec<u8> {
+        [BEARER_CONTEXT, grant.as_bytes(), identity.as_bytes()].concat()
+    }
 }
 
 impl Act {
@@ -61,24 +112,61 @@ impl Act {
     pub fn joining(&self) -> Option<&Joining> {
         match self {
             Self::CreateChannel { founder, .. } => Some(founder),
-            Self::JoinChannel(joining) => Some(joining),
+            Self::JoinChannel(joining) | Self::Knock { asking: joining, .. } => Some(joining),
             _ => None,
+        }
+    }
+
+    /// Whether its lane ends with it.
+    pub fn ends_lane(&self) -> bool {
+        matches!(self, Self::LeaveChannel { .. } | Self::Knock { .. })
+    }
+
+    /// The message it relates to. It is part of the event's past.
+    pub fn target(&self) -> Option<EventId> {
+        match self {
+            Self::SendMessage(envelope) => envelope.relation.map(|relation| relation.target()),
+            Self::RedactMessage { target, .. } => Some(*target),
+            _ => None,
+        }
+    }
+
+    /// What a member needs for it. Taking back what another said needs more, see `message`.
+    pub fn permission(&self) -> Option<Permission> {
+        match self {
+            Self::SendMessage(envelope) => Some(envelope.permission()),
+            Self::RedactMessage { .. } => Some(Permission::RedactOwn),
+            Self::UpdateChannel(change) => Some(change.permission()),
+            Self::UpdateProfile { .. } => Some(Permission::ManageProfile),
+            Self::GrantRole { role: Role::Member, .. } => Some(Permission::Invite),
+            Self::GrantRole { .. } => Some(Permission::GrantRoles),
+            Self::RevokeRole { .. } => Some(Permission::RemoveMembers),
+            Self::Extension { .. } => Some(Permission::SendMessage),
+            Self::CreateChannel { .. }
+            | Self::JoinChannel(_)
+            | Self::LeaveChannel { .. }
+            | Self::Knock { .. }
+            | Self::CommitService(_) => None,
         }
     }
 
     /// Whether texts and names are within bounds.
     pub fn is_well_formed(&self) -> bool {
-        let topic_fits = |topic: &str| topic.len() <= limits::TOPIC_BYTES;
+        let is_text = |text: &str| text.len() <= limits::TOPIC_BYTES;
         match self {
-            Self::CreateChannel { topic, founder, .. } => {
-                topic_fits(topic) && founder.profile.is_well_formed()
-            }
+            Self::CreateChannel { topic, founder, .. } => is_text(topic) && founder.profile.is_well_formed(),
             Self::JoinChannel(joining) => joining.profile.is_well_formed(),
-            Self::LeaveChannel { reason: text }
-            | Self::UpdateChannel { topic: text }
-            | Self::RevokeRole { reason: text, .. } => topic_fits(text),
-            Self::SendMessage | Self::GrantRole { .. } => true,
+            Self::Knock { asking, reason } => is_text(reason) && asking.profile.is_well_formed(),
+            Self::LeaveChannel { reason } | Self::RedactMessage { reason, .. } => is_text(reason),
+            Self::RevokeRole { then, reason, .. } => {
+                is_text(reason) && !matches!(then, Standing::Demoted(role) if !role.is_well_formed())
+            }
+            Self::SendMessage(envelope) => envelope.flow.is_well_formed(),
+            Self::UpdateChannel(change) => change.is_well_formed(),
+            Self::GrantRole { role, .. } => role.is_well_formed(),
             Self::UpdateProfile { profile } => profile.is_well_formed(),
+            Self::CommitService(_) => true,
+            Self::Extension { data, .. } => data.len() <= limits::EXTENSION_BYTES,
         }
     }
 }

@@ -4,11 +4,13 @@
 use serde::Serialize;
 
 use super::access::{self, Role};
-use super::act::{Act, Joining};
-use super::build::{self, Holdings, Setting};
+use super::act::{Act, Ancestry, Joining};
+use super::build::{self, Held, Setting};
+use super::channel::Change;
 use super::facts;
 use super::logics::logics;
-use super::permissions::Permissions;
+use super::message::{Envelope, Says};
+use super::permissions::{Permission, Permissions};
 use super::profile::{Certificate, Profile};
 use super::{channel, message};
 use crate::base::key::SecretKey;
@@ -31,6 +33,7 @@ fn setting(event: u8, role: Role) -> Setting {
         device: DEVICE,
         role,
         granted: None,
+        target_author: None,
         timestamp: Timestamp(1_000),
         payload: Some(Digest([7; 32])),
     }
@@ -44,7 +47,12 @@ fn joining() -> Joining {
         profile: Profile { username: "me".into(), ..Profile::default() },
         via: None,
         grant: None,
+        bearer: None,
     }
+}
+
+fn say() -> Act {
+    Act::SendMessage(Envelope::default())
 }
 
 fn join() -> Act {
@@ -52,18 +60,25 @@ fn join() -> Act {
 }
 
 fn found() -> Act {
-    Act::CreateChannel { name: "#a".parse().unwrap(), topic: String::new(), founder: joining() }
+    Act::CreateChannel {
+        name: "#a".parse().unwrap(),
+        topic: String::new(),
+        founder: joining(),
+        ancestry: Ancestry::default(),
+    }
 }
 
 /// What a lane holds after it was opened.
-fn held(role: Role) -> Holdings {
+fn held(role: Role) -> Held {
     let act = if role == Role::Founder { found() } else { join() };
-    build::verify(&act, &setting(1, role), None).unwrap().unwrap()
+    let granted = (role != Role::Founder).then_some(role);
+    build::verify(&act, &Setting { granted, ..setting(1, role) }, None).unwrap();
+    Held { after: setting(1, role).event, profile: build::profile_after(&act, None) }
 }
 
 fn honest(act: &Act, role: Role) -> Action {
     let held = act.joining().is_none().then(|| held(role));
-    build::action(act, &setting(2, role), held.as_ref()).unwrap().0
+    build::action(act, &setting(2, role), held).unwrap()
 }
 
 /// What is put together from these parts, with good nonces.
@@ -116,13 +131,13 @@ fn mine() -> access::Label {
 }
 
 fn saying(sender: Identity) -> message::Value {
-    message::Value { sender, content: Digest([7; 32]), timestamp: Timestamp(1_000) }
+    message::Value { sender, content: Digest([7; 32]), timestamp: Timestamp(1_000), says: Says::Words }
 }
 
 #[test]
 fn messages_are_the_senders_own_in_their_channel_and_need_permission() {
     let refs = facts::logic_refs();
-    let (say, member) = (Act::SendMessage, Role::Member);
+    let (say, member) = (say(), Role::Member);
     let here = message::Label { channel: HERE };
     let another = rule(&say, member, |action| both(action, refs.message, &here, &saying(ANOTHER)));
     assert_eq!(another, "speak for another");
@@ -133,7 +148,7 @@ fn messages_are_the_senders_own_in_their_channel_and_need_permission() {
     let backdated = rule(&say, member, |action| both(action, refs.message, &here, &later));
     assert_eq!(backdated, "a message has its event's time");
 
-    let mute = Permissions { send_message: false, ..Permissions::of(member) };
+    let mute = Permissions::ceiling(member).without(Permissions::of(&[Permission::SendMessage]));
     assert_eq!(rule(&say, member, |action| both(action, refs.permissions, &mine(), &mute)), "send_message");
     assert_ne!(rule(&say, member, |action| drop_logic(action, refs.permissions)), "allowed");
     assert_ne!(rule(&say, member, |action| drop_logic(action, refs.access)), "allowed");
@@ -149,7 +164,7 @@ fn messages_are_the_senders_own_in_their_channel_and_need_permission() {
 #[test]
 fn who_only_joins_says_nothing_in_the_same_breath() {
     let refs = facts::logic_refs();
-    let said = honest(&Act::SendMessage, Role::Member);
+    let said = honest(&say(), Role::Member);
     let smuggled = rule(&join(), Role::Member, |action| {
         let is_message = |resource: &Resource| resource.logic_ref == refs.message;
         action.consumed.extend(said.consumed.into_iter().filter(|it| is_message(&it.resource)));
@@ -174,7 +189,7 @@ fn roles_are_not_taken() {
         rule(act, Role::Member, |action| {
             let value = access::Value { role, device: DEVICE };
             both(action, refs.access, &mine(), &value);
-            both(action, refs.permissions, &mine(), &Permissions::of(role));
+            both(action, refs.permissions, &mine(), &Permissions::ceiling(role));
         })
     };
     assert_eq!(claim(&join(), Role::Admin), "be granted that role");
@@ -183,27 +198,24 @@ fn roles_are_not_taken() {
     assert_eq!(claim(&join(), Role::Member), "allowed");
 
     let value = access::Value { role: Role::Admin, device: DEVICE };
-    let promoted =
-        rule(&Act::SendMessage, Role::Member, |action| created(action, refs.access, &mine(), &value));
+    let promoted = rule(&say(), Role::Member, |action| created(action, refs.access, &mine(), &value));
     assert_eq!(promoted, "an access is renewed unchanged");
     let handed = access::Value { role: Role::Member, device: ANOTHER };
-    let handed =
-        rule(&Act::SendMessage, Role::Member, |action| created(action, refs.access, &mine(), &handed));
+    let handed = rule(&say(), Role::Member, |action| created(action, refs.access, &mine(), &handed));
     assert_eq!(handed, "an access is renewed unchanged");
 }
 
 #[test]
 fn permissions_are_ones_own_and_stay_what_they_are() {
     let refs = facts::logic_refs();
-    let more = Permissions::of(Role::Founder);
-    let grown =
-        rule(&Act::SendMessage, Role::Member, |action| created(action, refs.permissions, &mine(), &more));
+    let more = Permissions::ceiling(Role::Founder);
+    let grown = rule(&say(), Role::Member, |action| created(action, refs.permissions, &mine(), &more));
     assert_eq!(grown, "change one's own permissions");
     let born = rule(&join(), Role::Member, |action| both(action, refs.permissions, &mine(), &more));
     assert_eq!(born, "have more than the role's permissions");
     let theirs = access::Label { identity: ANOTHER, ..mine() };
-    let borrowed = rule(&Act::SendMessage, Role::Member, |action| {
-        both(action, refs.permissions, &theirs, &Permissions::of(Role::Member));
+    let borrowed = rule(&say(), Role::Member, |action| {
+        both(action, refs.permissions, &theirs, &Permissions::ceiling(Role::Member));
     });
     assert_eq!(borrowed, "use another's permissions");
 }
@@ -211,7 +223,7 @@ fn permissions_are_ones_own_and_stay_what_they_are() {
 #[test]
 fn an_access_is_used_by_its_device_alone() {
     let refs = facts::logic_refs();
-    for act in [Act::SendMessage, join(), Act::LeaveChannel { reason: String::new() }] {
+    for act in [say(), join(), Act::LeaveChannel { reason: String::new() }] {
         let stolen = rule(&act, Role::Member, |action| {
             let authority = access::Authority { device: ANOTHER, timestamp: Timestamp(1_000), granted: None };
             for consumed in action.consumed.iter_mut().filter(|it| it.resource.logic_ref == refs.access) {
@@ -225,17 +237,19 @@ fn an_access_is_used_by_its_device_alone() {
 #[test]
 fn topics_are_for_those_who_may_and_channels_are_founded_once() {
     let refs = facts::logic_refs();
-    let topic = Act::UpdateChannel { topic: "new".into() };
-    let held = held(Role::Member);
-    let denied = build::verify(&topic, &setting(2, Role::Member), Some(&held)).unwrap_err();
-    assert_eq!(denied.rule(), "set_topic");
+    let topic = Act::UpdateChannel(Change::Topic("new".into()));
+    let close = Act::UpdateChannel(Change::Closed(true));
+    for role in [Role::Member, Role::Moderator] {
+        let denied = build::verify(&close, &setting(2, role), Some(held(role))).unwrap_err();
+        assert_eq!(denied.rule(), "delete_channel");
+    }
     assert_eq!(rule(&topic, Role::Founder, |_| {}), "allowed");
     let label = channel::Label { channel: HERE };
-    let renamed = channel::Value { name: Some("#b".parse().unwrap()), topic: String::new() };
+    let renamed = channel::Value::Founded { name: "#b".parse().unwrap(), topic: String::new() };
     let again = rule(&topic, Role::Founder, |action| both(action, refs.channel, &label, &renamed));
     assert_eq!(again, "a channel is founded once and updated by members");
     let elsewhere = channel::Label { channel: ELSEWHERE };
-    let value = channel::Value { name: None, topic: "new".into() };
+    let value = channel::Value::Changed(Change::Topic("new".into()));
     let there = rule(&topic, Role::Founder, |action| both(action, refs.channel, &elsewhere, &value));
     assert_eq!(there, "act in another channel");
 }
@@ -243,15 +257,15 @@ fn topics_are_for_those_who_may_and_channels_are_founded_once() {
 #[test]
 fn what_is_spent_twice_or_opened_with_the_wrong_key_is_refused() {
     let refs = facts::logic_refs();
-    let doubled = rule(&Act::SendMessage, Role::Member, |action| {
+    let doubled = rule(&say(), Role::Member, |action| {
         let spent = action.consumed.iter().find(|it| it.resource.logic_ref == refs.access).unwrap().clone();
         action.consumed.push(spent);
     });
     assert_ne!(doubled, "allowed");
-    let mut action = honest(&Act::SendMessage, Role::Member);
+    let mut action = honest(&say(), Role::Member);
     action.consumed[0].nullifier_key = NullifierKey::from_bytes([9; 32]);
     assert!(verify_action(logics(), &action).is_err());
-    let mut action = honest(&Act::SendMessage, Role::Member);
+    let mut action = honest(&say(), Role::Member);
     action.created[0].resource.quantity = 2;
     assert!(verify_action(logics(), &action).is_err(), "it does not balance");
 }

@@ -2,7 +2,8 @@
 //!
 //! | resource | its logic allows |
 //! |---|---|
-//! | minted | by a member whose permissions let them grant that role (`grant_up_to`), never one above their own |
+//! | minted, ordinary membership | by a member with `invite` |
+//! | minted, another role | by a member with `grant_roles`, below their own rank; admins also make admins |
 //! | consumed | never: every device of the subject opens its lane under it |
 //!
 //! What ends a grant is a revocation that knew it (see `chat::revocation`), decided by rank when the
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{Acting, Role};
 use super::facts::{self, Passage};
-use super::permissions;
+use super::permissions::{self, Permission};
 use crate::base::{ChannelId, Digest, Identity};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
@@ -47,10 +48,12 @@ impl ResourceLogic for GrantLogic {
         if facts::passage(instance, self.logic_ref())? != Passage::Minted {
             return Err(LogicError::invalid("a grant is not consumed"));
         }
-        if value.role < acting.value.role {
-            return Err(LogicError::denied("grant a role above one's own"));
+        if value.role == Role::Member && acting.value.role <= Role::Member {
+            return permissions::require(instance, Permission::Invite);
         }
-        let may = |permissions: &permissions::Permissions| permissions.may_grant(value.role);
-        permissions::require(instance, may, "grant that role")
+        if value.role.rank() < acting.value.role.grant_floor() {
+            return Err(LogicError::denied("grant a role that is not below one's own"));
+        }
+        permissions::require(instance, Permission::GrantRoles)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use super::access::AccessLogic;
 use super::channel::ChannelLogic;
+use super::commitment::CommitmentLogic;
 use super::grant::GrantLogic;
 use super::message::MessageLogic;
 use super::permissions::PermissionsLogic;
@@ -23,5 +24,6 @@ pub fn logics() -> &'static Logics {
             .with(ChannelLogic)
             .with(GrantLogic)
             .with(RevocationLogic)
+            .with(CommitmentLogic)
     })
 }

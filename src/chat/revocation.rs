@@ -3,7 +3,7 @@
 //!
 //! | resource | its logic allows |
 //! |---|---|
-//! | minted | by a member who may `remove_members`; one that demotes also needs the right to grant that role |
+//! | minted | by a member who may `remove_members`; one that demotes gives a role below their own |
 //! | consumed | never |
 //!
 //! Whether it acts on a lane is decided by rank when the channel is resolved (rule R3): the logic
@@ -11,10 +11,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{Acting, Role};
+use super::access::Acting;
 use super::act::Standing;
 use super::facts::{self, Passage};
-use super::permissions::{self, Permissions};
+use super::permissions::{self, Permission};
 use crate::base::{ChannelId, Digest, Identity};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
@@ -49,16 +49,11 @@ impl ResourceLogic for RevocationLogic {
         if facts::passage(instance, self.logic_ref())? != Passage::Minted {
             return Err(LogicError::invalid("a revocation is not consumed"));
         }
-        if let Standing::Demoted(role) = value.then {
-            if role < acting.value.role || role == Role::Founder {
-                return Err(LogicError::denied("grant a role above one's own"));
-            }
-            permissions::require(instance, |permissions| permissions.may_grant(role), "grant that role")?;
+        if let Standing::Demoted(role) = value.then
+            && role.rank() <= acting.value.role.rank()
+        {
+            return Err(LogicError::denied("grant a role that is not below one's own"));
         }
-        permissions::require(
-            instance,
-            |permissions: &Permissions| permissions.remove_members,
-            "remove_members",
-        )
+        permissions::require(instance, Permission::RemoveMembers)
     }
 }

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Role;
 use super::act::Standing;
+use super::channel::Change;
 use super::message::{Content, Link};
+use super::policy::Policy;
 use super::profile::Profile;
-use crate::base::{ChannelId, EventId, Identity, Timestamp};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 
 /// A member of a channel, as shown.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -25,6 +27,8 @@ pub struct ChannelView {
     pub topic: String,
     pub created_at: Timestamp,
     pub members: Vec<Member>,
+    /// What binds its members.
+    pub policy: Policy,
     /// The links this node carries for it.
     pub links: Vec<Link>,
 }
@@ -56,7 +60,23 @@ pub enum What {
         reason: String,
     },
     Message(Content),
+    /// `author` took back what `sender` had said; its text is gone.
+    Redacted {
+        target: EventId,
+        sender: Identity,
+        reason: String,
+    },
     Topic(String),
+    /// Another setting than the topic.
+    Changed(Change),
+    /// `author`, who is no member, asks to be let in.
+    Knocked {
+        reason: String,
+    },
+    /// Something that this version does not understand: an act of a later version or a fork.
+    Unknown {
+        logic: Digest,
+    },
     /// `author` has the new profile; this is the one before.
     Profile {
         before: Profile,

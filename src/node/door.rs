@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ChannelId, EventId, Kind};
+use crate::chat::flow::Sink;
+use crate::chat::invite::Invite;
 use crate::chat::message::Link;
 use crate::chat::view::News;
 
@@ -76,11 +78,15 @@ pub enum Outcome {
 }
 
 /// What became of a submission.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Receipt {
     pub channel: Option<ChannelId>,
     /// The event it became; `None` for what is local or was so already.
     pub event: Option<EventId>,
+    /// The sinks of this node's links that are not cleared for it, so that it does not go there.
+    pub withheld: Vec<Sink>,
+    /// The invite that was asked for.
+    pub invite: Option<Invite>,
 }
 
 /// Why a submission was refused.
@@ -93,6 +99,8 @@ pub enum Refusal {
     NoSuchPerson(String),
     /// The actor is banned from the channel.
     Banned,
+    /// The channel takes in only whom a member lets in.
+    NotInvited,
     /// The permission that is missing.
     NotPermitted(&'static str),
     /// What is wrong with it.
@@ -111,7 +119,7 @@ impl Refusal {
         match self {
             Self::NoSuchChannel(_) | Self::NoSuchLink | Self::NoSuchPerson(_) => Kind::NotFound,
             Self::ChannelExists(_) | Self::Malformed(_) | Self::LinkTaken(_) => Kind::Invalid,
-            Self::NotAMember | Self::Banned | Self::NotPermitted(_) => Kind::Denied,
+            Self::NotAMember | Self::Banned | Self::NotInvited | Self::NotPermitted(_) => Kind::Denied,
             Self::Full(_) | Self::Stopping => Kind::Retry,
         }
     }
@@ -126,6 +134,7 @@ impl Refusal {
             Self::NotAMember => "not_a_member",
             Self::NoSuchPerson(_) => "no_such_person",
             Self::Banned => "banned",
+            Self::NotInvited => "not_invited",
             Self::NotPermitted(_) => "not_permitted",
             Self::Malformed(_) => "malformed",
             Self::LinkTaken(_) => "link_taken",
@@ -144,6 +153,7 @@ impl fmt::Display for Refusal {
             Self::NotAMember => f.write_str("not a member of the channel"),
             Self::NoSuchPerson(name) => write!(f, "{name} names nobody in the channel, or several"),
             Self::Banned => f.write_str("banned from the channel"),
+            Self::NotInvited => f.write_str("the channel takes in only whom a member lets in"),
             Self::NotPermitted(permission) => write!(f, "not permitted: {permission}"),
             Self::Malformed(what) => f.write_str(what),
             Self::LinkTaken(name) => write!(f, "that place is linked to {name} already"),

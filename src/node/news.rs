@@ -2,9 +2,10 @@
 
 use super::StoredEvent;
 use super::directory::{Channel, Directory};
-use crate::base::{EventId, Identity, Timestamp, codec, limits};
+use crate::base::{EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Act;
+use crate::chat::channel::Change;
 use crate::chat::message::{Content, Link};
 use crate::chat::profile::Profile;
 use crate::chat::view::{Member, News, What};
@@ -37,8 +38,17 @@ pub(super) fn of_event(
         Act::CreateChannel { .. } => What::Created,
         Act::JoinChannel(_) => What::Joined,
         Act::LeaveChannel { reason } => What::Left { reason: reason.clone() },
-        Act::UpdateChannel { topic } => What::Topic(topic.clone()),
-        Act::GrantRole { subject: to, role } => What::Granted { subject: subject(to), role: *role },
+        Act::UpdateChannel(Change::Topic(topic)) => What::Topic(topic.clone()),
+        Act::UpdateChannel(change) => What::Changed(change.clone()),
+        Act::Knock { reason, .. } => What::Knocked { reason: reason.clone() },
+        Act::Extension { logic, .. } => What::Unknown { logic: *logic },
+        // Providers are shown in reports, not in the conversation.
+        Act::CommitService(_) => return None,
+        Act::RedactMessage { target, reason } => {
+            let sender = channel.replica.author_of(target)?;
+            What::Redacted { target: *target, sender, reason: reason.clone() }
+        }
+        Act::GrantRole { subject: to, role, .. } => What::Granted { subject: subject(to), role: *role },
         Act::RevokeRole { subject: of, then, reason } => {
             let subject = fresh.subject_before.unwrap_or_else(|| subject(of));
             What::Revoked { subject, then: *then, reason: reason.clone() }
@@ -47,8 +57,8 @@ pub(super) fn of_event(
             let before = fresh.profile_before.unwrap_or_else(|| author.profile.clone());
             What::Profile { before }
         }
-        Act::SendMessage => {
-            let content = read_content(payload?)?;
+        Act::SendMessage(envelope) => {
+            let content = Content::read(payload?, envelope)?;
             at = said_at(&content, at);
             What::Message(content)
         }
@@ -66,16 +76,13 @@ pub(super) fn of_event(
 }
 
 /// The news of an event as it lies in the log.
-pub(super) fn of_stored(directory: &Directory, stored: &StoredEvent) -> Option<News> {
+pub(super) fn of_stored(directory: &Directory, now: Timestamp, stored: &StoredEvent) -> Option<News> {
     let event = Event::decode_trusted(&stored.signed).ok()?;
     let channel = directory.get(&stored.channel)?;
+    if channel.is_over(&event, now) {
+        return None;
+    }
     of_event(channel, &event, stored.payload.as_deref(), stored.position, Fresh::default())
-}
-
-/// A message as its payload carries it; `None` if it is none or out of bounds.
-pub(super) fn read_content(payload: &[u8]) -> Option<Content> {
-    let content: Content = codec::decode(payload, limits::PAYLOAD_BYTES).ok()?;
-    content.is_well_formed().then_some(content)
 }
 
 /// News of this node alone: a link came or went.

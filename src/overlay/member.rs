@@ -36,18 +36,15 @@ pub struct Member {
     meter: Meter,
 }
 
+/// What is left to be shown; passed when nothing is.
 struct Trial {
     subject: Contact,
-    kind: Kind,
+    /// It shall show that it has this payload.
+    serve: Option<MessageId>,
+    /// It shall carry a mark to this neighbour of ours.
+    carry: Option<Contact>,
     begun: bool,
     until: Timestamp,
-}
-
-enum Kind {
-    /// It shall show that it has this payload.
-    Serve(MessageId),
-    /// It shall carry a mark to this neighbour of ours.
-    Carry(Contact),
 }
 
 /// A mark that this node carries for somebody.
@@ -118,13 +115,17 @@ impl Member {
                 out.push(send(from, Message::Proof { nonce, digest }));
             }
             Message::Proof { nonce, digest } => {
-                let Some(trial) = self.trials.get(&nonce).filter(|trial| trial.subject.node == from) else {
-                    return;
-                };
-                let Kind::Serve(id) = &trial.kind else { return };
+                let trial = self.trials.get_mut(&nonce).filter(|trial| trial.subject.node == from);
+                let Some(trial) = trial else { return };
+                let Some(id) = trial.serve.take() else { return };
+                let carries = trial.carry.is_some();
                 // What we have forgotten ourselves proves nothing either way.
-                let passed = self.topology.payload(id).map(|payload| proof(nonce, &payload) == digest);
-                self.end(now, nonce, passed, out);
+                match self.topology.payload(&id).map(|payload| proof(nonce, &payload) == digest) {
+                    Some(false) => self.end(now, nonce, Some(false), out),
+                    Some(true) if !carries => self.end(now, nonce, Some(true), out),
+                    None if !carries => self.end(now, nonce, None, out),
+                    _ => {}
+                }
             }
             Message::Relay { nonce, to, witness_for } => {
                 let node = to.node;
@@ -142,11 +143,12 @@ impl Member {
                 }
             }
             Message::Marked { nonce } => {
-                let witness = self.trials.get(&nonce).is_some_and(
-                    |trial| matches!(&trial.kind, Kind::Carry(witness) if witness.node == from),
-                );
-                if witness {
-                    self.end(now, nonce, Some(true), out);
+                let Some(trial) = self.trials.get_mut(&nonce) else { return };
+                if trial.carry.as_ref().is_some_and(|witness| witness.node == from) {
+                    trial.carry = None;
+                    if trial.serve.is_none() {
+                        self.end(now, nonce, Some(true), out);
+                    }
                 }
             }
             _ => {}
@@ -160,21 +162,18 @@ impl Member {
         let Some(subject) = self.chance.pick(among).cloned() else { return };
         let neighbours: Vec<Contact> =
             known.into_iter().filter(|contact| self.links.contains(&contact.node)).collect();
-        let witness = self.chance.pick(&neighbours).filter(|contact| contact.node != subject.node).cloned();
-        let settled = self.topology.settled(now, SETTLED_MS);
-        let kind = match (settled, witness) {
-            (Some(_), Some(witness)) if self.chance.happens(0.5) => Kind::Carry(witness),
-            (Some(id), _) => Kind::Serve(id),
-            (None, Some(witness)) => Kind::Carry(witness),
-            (None, None) => return,
-        };
+        let carry = self.chance.pick(&neighbours).filter(|contact| contact.node != subject.node).cloned();
+        let serve = self.topology.settled(now, SETTLED_MS);
+        if carry.is_none() && serve.is_none() {
+            return;
+        }
         let nonce = self.chance.bits();
         let there = self.links.contains(&subject.node);
         if !there {
             out.push(Output::Dial(subject.clone()));
         }
         let until = now.plus_ms(TRIAL_MS);
-        self.trials.insert(nonce, Trial { subject: subject.clone(), kind, begun: false, until });
+        self.trials.insert(nonce, Trial { subject: subject.clone(), serve, carry, begun: false, until });
         if there {
             self.pose(subject.node, out);
         }
@@ -186,13 +185,14 @@ impl Member {
             if trial.subject.node != node || std::mem::replace(&mut trial.begun, true) {
                 continue;
             }
-            let message = match &trial.kind {
-                Kind::Serve(id) => Message::Challenge { nonce: *nonce, id: *id },
-                Kind::Carry(witness) => {
-                    Message::Relay { nonce: *nonce, to: witness.clone(), witness_for: self.own }
-                }
-            };
-            out.push(send(node, message));
+            let mut messages = Vec::new();
+            if let Some(id) = trial.serve {
+                messages.push(Message::Challenge { nonce: *nonce, id });
+            }
+            if let Some(to) = trial.carry.clone() {
+                messages.push(Message::Relay { nonce: *nonce, to, witness_for: self.own });
+            }
+            out.push(Output::Send { to: node, frame: Frame(messages) });
         }
         if let Some(errand) = self.errands.remove(&node) {
             let mark = Message::Mark { nonce: errand.nonce, witness_for: errand.witness_for };

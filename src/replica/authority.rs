@@ -4,9 +4,19 @@
 //! |---|---|
 //! | R1, R5 | a lane is void whole if the grant it cites is void: [`Authorities::keep`] |
 //! | R2 | a forked lane is void from the fork on, on every branch: `Lane::forked_at` |
-//! | R3 | a revocation acts on lanes of a strictly greater rank number, if it is effective itself |
+//! | R3 | a revocation acts on lanes of a strictly greater rank number, if it is effective itself; on lanes of its own rank it is a vote, see below |
 //! | R4 | a lane the revocation's author knew ends after the last event they had seen of it; one they did not know is void, unless it was opened in knowledge of the revocation |
 //! | R6 | who is granted anew opens a lane under the new grant, with the revocation in its past |
+//! | R7 | of settings made without knowledge of each other that of the lower rank counts, then the smaller event id: [`Authorities::policy_at`] |
+//!
+//! **Votes** (R3c): equals remove one of them if a majority of them wants to. Who votes and whose votes
+//! count is decided by lower ranks alone (`Lane::base`), before any vote of that rank is counted, so
+//! that equals who vote each other out do not decide about each other's votes. The lane ends at the cut
+//! that a majority agrees on: the m-th smallest of m that are needed.
+//!
+//! A setting that is policy binds the events that were made in knowledge of it, on lanes that its
+//! author outranks: what it forbids them is void, and so nobody is bound by what comes later, or by
+//! their equals.
 //!
 //! Everything that decides about a lane has a strictly lower rank number than the lane, so working
 //! upwards through the ranks ends, and the order in which events came in does not matter. A change is
@@ -15,15 +25,19 @@
 //! **Rule V5 is part of this**: whether an event is effective is asked of all that is known, not of
 //! the event's own past. What a revoked author says in knowledge of the revocation is void by R4 as it
 //! is; refusing it for ever would add nothing but the loss of honest messages whose author believed a
-//! revocation that turned out void itself. Roles, which V5 also names, are fixed by the lane's opening.
+//! revocation, or a policy, that turned out void itself. Roles, which V5 also names, are fixed by the
+//! lane's opening, and what a role can never be allowed is refused for ever (see `chat::permissions`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lane::{Lane, WHOLE};
 use super::past::{Known, Pasts};
-use crate::base::{EventId, Identity};
+use crate::base::{EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Standing;
+use crate::chat::channel::{Change, JoinRule, Setting};
+use crate::chat::permissions::Permission;
+use crate::chat::policy::Policy;
 
 /// An event that gives or takes roles.
 #[derive(Clone, Debug)]
@@ -39,13 +53,21 @@ pub(super) struct Authority {
     pub past: Known,
     /// For a revocation, of each lane of the subject in its past: how many events of it.
     pub cuts: BTreeMap<EventId, u64>,
+    /// Until when lanes may be opened under it.
+    pub expires: Option<Timestamp>,
+    /// What its author needs to be allowed.
+    pub needs: Option<Permission>,
+    /// Worked out by [`Authorities::settle`].
+    pub is_effective: bool,
 }
 
 /// What it does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Power {
     Grant(Role),
     Revoke(Standing),
+    /// Binds those whom its author outranks.
+    Bind(Box<Change>),
 }
 
 impl Authority {
@@ -53,7 +75,7 @@ impl Authority {
     pub fn role(&self) -> Option<Role> {
         match self.power {
             Power::Grant(role) | Power::Revoke(Standing::Demoted(role)) => Some(role),
-            Power::Revoke(_) => None,
+            Power::Revoke(_) | Power::Bind(_) => None,
         }
     }
 
@@ -81,6 +103,34 @@ pub(super) struct Authorities {
     all: Vec<Authority>,
     numbers: BTreeMap<EventId, u32>,
     by_subject: BTreeMap<Identity, Vec<u32>>,
+    /// The lanes of each rank.
+    by_rank: BTreeMap<u32, Vec<EventId>>,
+    /// Whom equals voted about, by rank.
+    votes: BTreeSet<(u32, Identity)>,
+    /// Those that bind, in the order they came in: none comes before its past.
+    bindings: Vec<u32>,
+    opened_under: BTreeMap<u32, Vec<EventId>>,
+}
+
+/// What a change makes necessary to look at again. What decides about something has a lower rank
+/// than that, or the same and comes before it here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Item {
+    /// What lower ranks leave of a lane.
+    Base(EventId),
+    Lane(EventId),
+    Authority(u32),
+}
+
+/// What [`Authorities::settle`] found.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// The people whose lanes or grants changed.
+    pub people: BTreeSet<Identity>,
+    /// The lanes of which more or less is kept, with what was kept before.
+    pub lanes: BTreeMap<EventId, u64>,
+    /// Whether what binds members changed.
+    pub policy: bool,
 }
 
 /// What a lane, or one that somebody might open, rests on.
@@ -91,11 +141,24 @@ struct Claim<'a> {
     /// The authority events in the opening's past; all of them if there is none.
     known: Option<Known>,
     lane: Option<&'a Lane>,
+    /// Whether it only asks to be let in.
+    knocks: bool,
 }
 
 impl Authorities {
     pub fn open(&mut self, lane: Lane) {
         self.lanes_of.entry(lane.identity).or_default().push(lane.opening);
+        if let Some(grant) = lane.grant {
+            self.opened_under.entry(grant).or_default().push(lane.opening);
+            let subject = self.all[grant as usize].subject;
+            if subject != lane.identity {
+                self.lanes_of.entry(subject).or_default().push(lane.opening);
+            }
+        }
+        self.by_rank.entry(lane.rank).or_default().push(lane.opening);
+        if self.about(&lane.identity).any(|(_, vote)| vote.removes() && vote.rank == lane.rank) {
+            self.votes.insert((lane.rank, lane.identity));
+        }
         self.lanes.insert(lane.opening, lane);
     }
 
@@ -103,7 +166,13 @@ impl Authorities {
     pub fn add(&mut self, authority: Authority) -> u32 {
         let number = self.all.len() as u32;
         self.numbers.insert(authority.event, number);
-        self.by_subject.entry(authority.subject).or_default().push(number);
+        match authority.power {
+            Power::Bind(_) => self.bindings.push(number),
+            _ => self.by_subject.entry(authority.subject).or_default().push(number),
+        }
+        if authority.removes() && self.lanes_of(&authority.subject).any(|lane| lane.rank == authority.rank) {
+            self.votes.insert((authority.rank, authority.subject));
+        }
         if let Some(lane) = self.lanes.get_mut(&authority.lane) {
             lane.authorities.push((authority.seq, number));
         }
@@ -116,7 +185,14 @@ impl Authorities {
         Some((number, &self.all[number as usize]))
     }
 
-    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> {
+    /// The lanes of a person.
+    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
+        let identity = *identity;
+        self.lanes_through(&identity).filter(move |lane| lane.identity == identity)
+    }
+
+    /// The same, and those that others opened under grants to this key: it may be that of an invite link.
+    pub fn lanes_through(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
         self.lanes_of.get(identity).into_iter().flatten().filter_map(|id| self.lanes.get(id))
     }
 
@@ -125,66 +201,223 @@ impl Authorities {
         numbers.map(|number| (*number, &self.all[*number as usize]))
     }
 
-    fn is_effective(&self, authority: &Authority) -> bool {
-        self.lanes.get(&authority.lane).is_some_and(|lane| authority.seq < lane.keep)
-    }
-
     /// The lanes that an authority event may decide about.
-    pub fn touched_by(&self, number: u32) -> Vec<EventId> {
-        let Some(authority) = self.all.get(number as usize) else { return Vec::new() };
-        let lanes = self.lanes_of(&authority.subject).filter(|lane| lane.rank > authority.rank);
-        lanes.map(|lane| lane.opening).collect()
+    fn touched_by(&self, number: u32) -> Vec<EventId> {
+        let authority = &self.all[number as usize];
+        let theirs = self.lanes_through(&authority.subject).filter(|lane| lane.rank >= authority.rank);
+        let under = self.opened_under.get(&number).into_iter().flatten().copied();
+        theirs.map(|lane| lane.opening).chain(under).collect()
     }
 
-    /// Works out anew what is kept of these lanes, and of all that follows from a change. Returns the
-    /// people whose lanes or grants changed.
-    pub fn settle(&mut self, pasts: &Pasts, from: impl IntoIterator<Item = EventId>) -> BTreeSet<Identity> {
-        let ranked = |lanes: &BTreeMap<EventId, Lane>, id: EventId| Some((lanes.get(&id)?.rank, id));
-        let mut open: BTreeSet<(u32, EventId)> =
-            from.into_iter().filter_map(|id| ranked(&self.lanes, id)).collect();
-        let mut changed = BTreeSet::new();
-        while let Some((_, id)) = open.pop_first() {
-            let Some(lane) = self.lanes.get(&id) else { continue };
-            let keep = self.keep(pasts, &Claim::of(lane));
-            let (low, high) = (keep.min(lane.keep), keep.max(lane.keep));
-            if low == high {
-                continue;
-            }
-            changed.insert(lane.identity);
-            let flipped = lane.authorities.iter().filter(|(seq, _)| (low..high).contains(seq));
-            for (_, number) in flipped {
-                changed.insert(self.all[*number as usize].subject);
-                open.extend(self.touched_by(*number).into_iter().filter_map(|id| ranked(&self.lanes, id)));
-            }
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.keep = keep;
+    /// What a setting that binds may decide about.
+    fn bound_by(&self, pasts: &Pasts, number: u32) -> Vec<Item> {
+        let rank = self.all[number as usize].rank;
+        let knows = |known: Known| pasts.contains(known, number);
+        let later = self.all.iter().enumerate().filter(|(_, other)| other.rank > rank && knows(other.past));
+        let lanes = self.lanes.values().filter(|lane| lane.rank > rank && knows(lane.known));
+        let items = lanes.map(|lane| Item::Base(lane.opening));
+        let later = later.map(|(number, _)| Item::Authority(number as u32));
+        let ranks: BTreeSet<u32> =
+            self.votes.iter().map(|(voted, _)| *voted).filter(|voted| *voted > rank).collect();
+        let votes = ranks.into_iter().flat_map(|rank| self.contested(rank));
+        items.chain(later).chain(votes).collect()
+    }
+
+    fn rank_of_item(&self, item: Item) -> Option<u32> {
+        match item {
+            Item::Base(id) | Item::Lane(id) => self.lanes.get(&id).map(|lane| lane.rank),
+            Item::Authority(number) => self.all.get(number as usize).map(|authority| authority.rank),
+        }
+    }
+
+    /// Works out anew what is kept of lanes and which authorities are effective, and all that follows
+    /// from a change.
+    pub fn settle(&mut self, pasts: &Pasts, from: impl IntoIterator<Item = Item>) -> Settled {
+        let ranked = |this: &Self, item: Item| Some((this.rank_of_item(item)?, item));
+        let mut open: BTreeSet<(u32, Item)> =
+            from.into_iter().filter_map(|item| ranked(self, item)).collect();
+        let mut settled = Settled::default();
+        while let Some((_, item)) = open.pop_first() {
+            let next = match item {
+                Item::Base(id) => self.settle_base(pasts, id),
+                Item::Lane(id) => self.settle_lane(pasts, id, &mut settled),
+                Item::Authority(number) => self.settle_authority(pasts, number, &mut settled),
+            };
+            open.extend(next.into_iter().filter_map(|item| ranked(self, item)));
+        }
+        settled
+    }
+
+    fn settle_base(&mut self, pasts: &Pasts, id: EventId) -> Vec<Item> {
+        let Some(lane) = self.lanes.get(&id) else { return Vec::new() };
+        let base = self.keep(pasts, &Claim::of(lane));
+        let rank = lane.rank;
+        let Some(lane) = self.lanes.get_mut(&id) else { return Vec::new() };
+        lane.base = base;
+        let mut next = self.contested(rank);
+        next.push(Item::Lane(id));
+        next
+    }
+
+    /// The lanes of a rank whose owners equals voted about.
+    pub fn contested(&self, rank: u32) -> Vec<Item> {
+        let of_rank = self.votes.range((rank, Identity([0; 32]))..=(rank, Identity([255; 32])));
+        let lanes = of_rank.flat_map(|(_, subject)| self.lanes_of(subject));
+        lanes.filter(|lane| lane.rank == rank).map(|lane| Item::Lane(lane.opening)).collect()
+    }
+
+    fn settle_lane(&mut self, pasts: &Pasts, id: EventId, settled: &mut Settled) -> Vec<Item> {
+        let Some(lane) = self.lanes.get(&id) else { return Vec::new() };
+        let keep = lane.base.min(self.voted(pasts, lane));
+        let Some(lane) = self.lanes.get_mut(&id) else { return Vec::new() };
+        let (low, high) = (keep.min(lane.keep), keep.max(lane.keep));
+        if low == high {
+            return Vec::new();
+        }
+        settled.lanes.entry(id).or_insert(lane.keep);
+        lane.keep = keep;
+        settled.people.insert(lane.identity);
+        let flipped = lane.authorities.iter().filter(|(seq, _)| (low..high).contains(seq));
+        flipped.map(|(_, number)| Item::Authority(*number)).collect()
+    }
+
+    fn settle_authority(&mut self, pasts: &Pasts, number: u32, settled: &mut Settled) -> Vec<Item> {
+        let authority = &self.all[number as usize];
+        let Some(lane) = self.lanes.get(&authority.lane) else { return Vec::new() };
+        let is_effective = authority.seq < lane.keep && self.is_permitted(pasts, authority, lane);
+        if is_effective == authority.is_effective {
+            return Vec::new();
+        }
+        let (subject, binds) = (authority.subject, matches!(authority.power, Power::Bind(_)));
+        self.all[number as usize].is_effective = is_effective;
+        if binds {
+            settled.policy = true;
+            return self.bound_by(pasts, number);
+        }
+        settled.people.insert(subject);
+        self.touched_by(number).into_iter().map(Item::Base).collect()
+    }
+
+    /// Whether the policy that its author knew of permits it.
+    fn is_permitted(&self, pasts: &Pasts, authority: &Authority, lane: &Lane) -> bool {
+        authority.needs.is_none_or(|needs| {
+            let policy = self.policy_at(pasts, Some(authority.past), lane.rank);
+            policy.permits(lane.role, &lane.identity, needs).is_ok()
+        })
+    }
+
+    /// How many events of a lane its owner's equals leave.
+    fn voted(&self, pasts: &Pasts, lane: &Lane) -> u64 {
+        if !self.votes.contains(&(lane.rank, lane.identity)) {
+            return WHOLE;
+        }
+        let lanes = self.by_rank.get(&lane.rank).into_iter().flatten().filter_map(|id| self.lanes.get(id));
+        let electorate: BTreeSet<Identity> =
+            lanes.filter(|lane| lane.base == WHOLE && !lane.trunk.left).map(|lane| lane.identity).collect();
+        let claim = Claim::of(lane);
+        let mut cuts: BTreeMap<Identity, u64> = BTreeMap::new();
+        for (number, vote) in self.about(&lane.identity) {
+            let Some(voter) = self.lanes.get(&vote.lane) else { continue };
+            let counts = vote.removes()
+                && vote.rank == lane.rank
+                && vote.seq < voter.base
+                && electorate.contains(&voter.identity)
+                && self.is_permitted(pasts, vote, voter);
+            if counts {
+                let kept = self.left_by(pasts, &claim, (number, vote));
+                let cut = cuts.entry(voter.identity).or_insert(WHOLE);
+                *cut = (*cut).min(kept);
             }
         }
-        changed
+        let mut cuts: Vec<u64> = cuts.into_values().collect();
+        cuts.sort_unstable();
+        cuts.get(electorate.len() / 2).copied().unwrap_or(WHOLE)
     }
 
-    /// How many events of a lane are kept; `WHOLE` if none is or ever will be void as things stand.
+    /// What binds a lane of this rank that knows these authority events; `None` knows all.
+    pub fn policy_at(&self, pasts: &Pasts, known: Option<Known>, rank: u32) -> Policy {
+        let mut standing: BTreeMap<Setting, Vec<u32>> = BTreeMap::new();
+        for number in self.bindings.iter().rev().copied() {
+            let authority = &self.all[number as usize];
+            let Power::Bind(change) = &authority.power else { continue };
+            let is_known = known.is_none_or(|known| pasts.contains(known, number));
+            if !is_known || !authority.is_effective || authority.rank >= rank {
+                continue;
+            }
+            let rivals = standing.entry(change.setting()).or_default();
+            if !rivals.iter().any(|rival| pasts.contains(self.all[*rival as usize].past, number)) {
+                rivals.push(number);
+            }
+        }
+        let mut policy = Policy::default();
+        for rivals in standing.values() {
+            let winner = rivals.iter().map(|number| &self.all[*number as usize]);
+            if let Some(Authority { power: Power::Bind(change), .. }) =
+                winner.min_by_key(|authority| (authority.rank, authority.event))
+            {
+                policy.apply(change);
+            }
+        }
+        policy
+    }
+
+    /// Whether nothing ever bound anybody: the common case.
+    pub fn is_unbound(&self) -> bool {
+        self.bindings.is_empty()
+    }
+
+    /// How many events of a lane lower ranks leave; `WHOLE` if none is or ever will be void as things
+    /// stand.
     fn keep(&self, pasts: &Pasts, claim: &Claim<'_>) -> u64 {
         let mut keep = claim.lane.and_then(|lane| lane.forked_at).unwrap_or(WHOLE);
-        if claim.grant.is_some_and(|grant| !self.is_effective(&self.all[grant as usize])) {
+        if claim.grant.is_some_and(|grant| !self.all[grant as usize].is_effective) {
             return 0;
         }
-        let knows = |number: u32| claim.known.is_none_or(|known| pasts.contains(known, number));
+        if !self.is_unbound() {
+            let policy = self.policy_at(pasts, claim.known, claim.rank);
+            let is_shut = claim.grant.is_none() && claim.rank > 0 && policy.join != JoinRule::Open;
+            if policy.closed || is_shut && !claim.knocks {
+                return 0;
+            }
+        }
+        let bearer = claim.grant.map(|grant| self.all[grant as usize].subject);
+        if let Some(link) = bearer.filter(|subject| *subject != claim.identity)
+            && self.is_link_ended(pasts, claim, &link)
+        {
+            return 0;
+        }
         for (number, revocation) in self.about(&claim.identity) {
-            if !revocation.removes() || revocation.rank >= claim.rank || !self.is_effective(revocation) {
+            if !revocation.removes() || revocation.rank >= claim.rank || !revocation.is_effective {
                 continue;
             }
-            let kept = if !knows(number) {
-                let cut = claim.lane.and_then(|lane| revocation.cuts.get(&lane.opening));
-                cut.copied().unwrap_or(0)
-            } else if self.bars(pasts, claim, (number, revocation), knows) {
-                0
-            } else {
-                WHOLE
-            };
-            keep = keep.min(kept);
+            keep = keep.min(self.left_by(pasts, claim, (number, revocation)));
         }
         keep
+    }
+
+    /// How many events of a lane a revocation leaves if it acts.
+    fn left_by(&self, pasts: &Pasts, claim: &Claim<'_>, (number, revocation): (u32, &Authority)) -> u64 {
+        let knows = |number: u32| claim.known.is_none_or(|known| pasts.contains(known, number));
+        if !knows(number) {
+            let cut = claim.lane.and_then(|lane| revocation.cuts.get(&lane.opening));
+            cut.copied().unwrap_or(0)
+        } else if self.bars(pasts, claim, (number, revocation), knows) {
+            0
+        } else {
+            WHOLE
+        }
+    }
+
+    /// Whether an invite link was revoked before somebody joined by it: the revocation ends it for all
+    /// whom its author had not seen coming in.
+    fn is_link_ended(&self, pasts: &Pasts, claim: &Claim<'_>, link: &Identity) -> bool {
+        self.about(link).any(|(_, revocation)| {
+            revocation.removes()
+                && revocation.is_effective
+                && revocation.rank < claim.rank
+                && claim.grant.is_some_and(|grant| pasts.contains(revocation.past, grant))
+                && claim.lane.is_none_or(|lane| !revocation.cuts.contains_key(&lane.opening))
+        })
     }
 
     /// Whether a revocation voids a lane that was opened in knowledge of it: one under a grant that
@@ -198,13 +431,13 @@ impl Authorities {
     ) -> bool {
         match claim.grant {
             Some(grant) => grant != number && pasts.contains(revocation.past, grant),
-            None if revocation.power == Power::Revoke(Standing::Banned) => {
+            None if matches!(revocation.power, Power::Revoke(Standing::Banned)) => {
                 !self.about(&claim.identity).any(|(other, lift)| {
                     lift.lifts_bans()
                         && lift.rank < claim.rank
                         && knows(other)
                         && pasts.contains(lift.past, number)
-                        && self.is_effective(lift)
+                        && lift.is_effective
                 })
             }
             None => false,
@@ -213,8 +446,27 @@ impl Authorities {
 
     /// Whether the person could join now without a grant.
     pub fn may_join(&self, pasts: &Pasts, identity: Identity) -> bool {
-        let claim = Claim { identity, rank: Role::Member.rank(), grant: None, known: None, lane: None };
+        let claim = Claim {
+            identity,
+            rank: Role::Member.rank(),
+            grant: None,
+            known: None,
+            lane: None,
+            knocks: false,
+        };
         self.keep(pasts, &claim) > 0
+    }
+
+    /// Whether a ban is in force against the person.
+    pub fn is_banned(&self, pasts: &Pasts, identity: &Identity) -> bool {
+        self.about(identity).any(|(number, ban)| {
+            matches!(ban.power, Power::Revoke(Standing::Banned))
+                && ban.is_effective
+                && ban.rank < Role::Member.rank()
+                && !self.about(identity).any(|(_, lift)| {
+                    lift.lifts_bans() && lift.is_effective && pasts.contains(lift.past, number)
+                })
+        })
     }
 
     /// Whether the person was put out and has not come back since.
@@ -222,10 +474,10 @@ impl Authorities {
         self.about(identity).any(|(number, revocation)| {
             matches!(revocation.power, Power::Revoke(Standing::Out | Standing::Banned))
                 && revocation.rank < Role::Member.rank()
-                && self.is_effective(revocation)
+                && revocation.is_effective
                 && !self.lanes_of(identity).any(|lane| lane.is_live() || pasts.contains(lane.known, number))
                 && !self.about(identity).any(|(_, lift)| {
-                    lift.lifts_bans() && pasts.contains(lift.past, number) && self.is_effective(lift)
+                    lift.lifts_bans() && pasts.contains(lift.past, number) && lift.is_effective
                 })
         })
     }
@@ -234,12 +486,12 @@ impl Authorities {
     pub fn best_grant(&self, pasts: &Pasts, identity: &Identity) -> Option<&Authority> {
         let held = self.about(identity).filter(|(number, grant)| {
             grant.role().is_some()
-                && self.is_effective(grant)
+                && grant.is_effective
                 && !self.about(identity).any(|(_, revocation)| {
                     revocation.removes()
                         && revocation.rank < grant.granted_rank()
                         && pasts.contains(revocation.past, *number)
-                        && self.is_effective(revocation)
+                        && revocation.is_effective
                 })
         });
         held.map(|(_, grant)| grant).min_by_key(|grant| (grant.granted_rank(), grant.event))
@@ -279,6 +531,7 @@ impl<'a> Claim<'a> {
             grant: lane.grant,
             known: Some(lane.known),
             lane: Some(lane),
+            knocks: lane.knocks,
         }
     }
 }

@@ -9,10 +9,15 @@
 mod attacks;
 mod authority;
 pub mod event;
+mod events;
 mod lane;
+#[cfg(test)]
+mod model;
 mod packet;
 mod past;
 mod pending;
+#[cfg(test)]
+mod policies;
 mod reconcile;
 mod register;
 mod resolve;
@@ -23,8 +28,9 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use authority::{Authorities, Authority, Power};
+use authority::{Authorities, Authority, Item, Power, Settled};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
+use events::{Entry, Events};
 use lane::Chain;
 pub use lane::Lane;
 pub use packet::Packet;
@@ -37,14 +43,20 @@ pub use valid::Invalid;
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Standing};
+use crate::chat::channel::Quota;
+use crate::chat::flow::Flow;
+use crate::chat::message::{Envelope, Relation};
+use crate::chat::permissions::{Permission, Permissions};
+use crate::chat::policy::Policy;
 use crate::chat::view::Member;
-use valid::{Place, Step};
+use valid::{Place, Step, Trust};
 
 /// One channel: every valid event this node holds of it, and what follows from them.
 pub struct Replica {
     id: ChannelId,
-    events: BTreeMap<EventId, Entry>,
-    heads: BTreeSet<EventId>,
+    events: Events,
+    /// Those that nothing came after, with their numbers.
+    heads: BTreeMap<EventId, u32>,
     /// Lanes, grants and revocations.
     authorities: Authorities,
     pasts: Pasts,
@@ -53,22 +65,33 @@ pub struct Replica {
     /// The lanes of each device: an author's own is looked for with every message.
     devices: BTreeMap<Identity, Vec<EventId>>,
     state: State,
+    /// What messages say of how long they last and where they may go, where they say something.
+    envelopes: BTreeMap<EventId, Envelope>,
     fingerprint: reconcile::Fingerprint,
     /// For each lane that was forked two events of one place, the first such: the proof.
     equivocations: BTreeMap<EventId, (EventId, EventId)>,
 }
 
-/// What is remembered of an event; its bytes lie in the store.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// The chain it is part of: a lane, or a branch of one.
-    chain: EventId,
-    seq: u64,
-    timestamp: Timestamp,
-    /// The authority events up to here, itself included.
-    known: Known,
-    /// prev and deps.
-    parents: Box<[EventId]>,
+/// What an event is, as far as others relate to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum EventKind {
+    Words,
+    Edit,
+    Reaction,
+    Other,
+}
+
+impl EventKind {
+    fn of(act: &Act) -> Self {
+        match act {
+            Act::SendMessage(envelope) => match envelope.relation {
+                Some(Relation::Edit(_)) => Self::Edit,
+                Some(Relation::Reaction(_)) => Self::Reaction,
+                _ => Self::Words,
+            },
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What became of an event that was offered.
@@ -94,6 +117,9 @@ pub struct Effect {
     pub profile_before: Option<crate::chat::profile::Profile>,
     /// Whom a grant or revocation is about, as they were before.
     pub subject_before: Option<Member>,
+    /// Messages that became void or count again, with their places in the log, ascending: of each lane the
+    /// newest `limits::FLIPS`.
+    pub flips: Vec<(EventId, u64)>,
 }
 
 impl Replica {
@@ -102,90 +128,149 @@ impl Replica {
     /// # Errors
     /// [`Invalid`] if the event is not a valid first event.
     pub fn found(event: &Event, position: u64) -> Result<(Self, Effect), Invalid> {
+        Self::found_with(event, position, Trust::Nobody)
+    }
+
+    fn found_with(event: &Event, position: u64, trust: Trust) -> Result<(Self, Effect), Invalid> {
         if event.header.channel.is_some() {
             return Err(Invalid::Rule("a channel begins with the event that creates it"));
         }
         let mut replica = Self {
             id: event.channel(),
-            events: BTreeMap::new(),
-            heads: BTreeSet::new(),
+            events: Events::default(),
+            heads: BTreeMap::new(),
             authorities: Authorities::default(),
             pasts: Pasts::default(),
             branches: BTreeMap::new(),
             devices: BTreeMap::new(),
             state: State::default(),
+            envelopes: BTreeMap::new(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
         };
-        let step = replica.validate(event)?;
-        let effect = replica.apply(event, step, position);
+        let step = replica.validate(event, &[], trust)?;
+        let effect = replica.apply(event, step, &[], position);
         Ok((replica, effect))
     }
 
     /// Takes an event in if it is valid. Its signature must have been verified.
     pub fn admit(&mut self, event: &Event, position: u64) -> Admission {
-        let id = event.id();
-        if self.events.contains_key(&id) {
+        self.admit_with(event, position, Trust::Nobody)
+    }
+
+    /// The replica that the first event of a channel makes, read back from this node's own log.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the log is damaged.
+    pub fn refound(event: &Event, position: u64) -> Result<Self, Invalid> {
+        Self::found_with(event, position, Trust::OwnLog).map(|(replica, _)| replica)
+    }
+
+    /// Takes back in what this node's own log holds: the rules of the history are checked, which finds a
+    /// damaged log; logics and signatures were before it was written.
+    pub fn readmit(&mut self, event: &Event, position: u64) -> Admission {
+        self.admit_with(event, position, Trust::OwnLog)
+    }
+
+    fn admit_with(&mut self, event: &Event, position: u64, trust: Trust) -> Admission {
+        if self.events.contains(&event.id()) {
             return Admission::Known;
         }
-        let missing: Vec<EventId> = parents(&event.header).filter(|p| !self.events.contains_key(p)).collect();
+        let mut past = Vec::with_capacity(event.header.deps.len() + 2);
+        let mut missing = Vec::new();
+        for parent in parents(&event.header) {
+            match self.heads.get(&parent).copied().or_else(|| self.events.number(&parent)) {
+                Some(number) => past.push(number),
+                None => missing.push(parent),
+            }
+        }
         if !missing.is_empty() {
             return Admission::Waiting(missing);
         }
-        match self.validate(event) {
-            Ok(step) => Admission::Accepted(self.apply(event, step, position)),
+        match self.validate(event, &past, trust) {
+            Ok(step) => Admission::Accepted(self.apply(event, step, &past, position)),
             Err(invalid) => Admission::Refused(invalid),
         }
     }
 
-    fn apply(&mut self, event: &Event, step: Step, position: u64) -> Effect {
+    fn apply(&mut self, event: &Event, step: Step, parents: &[u32], position: u64) -> Effect {
         let id = event.id();
-        let parents: Box<[EventId]> = parents(&event.header).collect();
         let (author, rank) = (step.identity, step.rank);
-        let sees =
-            self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted.clone(), &parents));
-        let past = self.known_to(&parents);
+        let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
+        let past = self.known_to(parents);
         let subject = subject_of(&event.header.act);
+        let replaces_profile = matches!(event.header.act, Act::UpdateProfile { .. });
         let before = (
-            self.state.person(&author),
+            replaces_profile.then(|| self.state.person(&author)).flatten(),
             self.state.is_member(&author),
             subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
         );
 
-        let (lane, mut touched) = self.place(event, step, past, position);
-        let mut known = past;
-        if let Some(number) = self.add_authority(event, (author, lane), (past, rank), &parents) {
-            known = self.pasts.with(past, number);
-            touched.extend(self.authorities.touched_by(number));
+        let needs = self.needs(&event.header.act, &author);
+        let number = self.events.len() as u32;
+        let (chain, lane, mut touched) = self.place(event, step, past);
+        let (timestamp, seq, what) =
+            (event.header.timestamp, event.header.seq, EventKind::of(&event.header.act));
+        let entry = Entry { position, timestamp, chain, seq, known: past, what, needs };
+        self.events.push(id, entry, parents);
+        self.heads.insert(id, number);
+        if let Some(authority) = self.add_authority(event, (author, lane), (past, rank), (needs, parents)) {
+            let known = self.pasts.with(past, authority);
+            self.events.set_known(number, known);
+            touched.push(Item::Authority(authority));
+            touched.extend(self.authorities.contested(rank));
         }
-        if let Some(entry) = self.events.get_mut(&id) {
-            entry.known = known;
-            entry.parents = parents;
+        if let Act::SendMessage(envelope) = &event.header.act
+            && (envelope.expires.is_some() || envelope.flow != Flow::Any)
+        {
+            self.envelopes.insert(id, envelope.clone());
+        }
+        if event.header.act.ends_lane() || event.header.act.joining().is_some() {
+            touched.extend(self.authorities.contested(rank));
         }
         self.state.apply(event, author, rank, sees);
-        let mut changed = self.authorities.settle(&self.pasts, touched);
-        let is_quiet = changed.is_empty();
-        changed.insert(author);
-        changed.extend(subject);
-        self.resolve(event, changed, is_quiet);
+        let mut settled = self.authorities.settle(&self.pasts, touched);
+        let is_quiet = settled.people.is_empty() && !settled.policy;
+        settled.people.insert(author);
+        settled.people.extend(subject);
+        let flips = self.flips(&settled.lanes, &id);
+        self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
-        self.effect(event, author, before)
+        Effect { flips, ..self.effect(event, author, before) }
     }
 
-    /// Puts an event where it belongs. Returns its lane, and the lanes to be settled for it.
-    fn place(&mut self, event: &Event, step: Step, past: Known, position: u64) -> (EventId, Vec<EventId>) {
+    /// The messages whose effect an event changed, itself not among them: they are void now, or count
+    /// again.
+    fn flips(&self, lanes: &BTreeMap<EventId, u64>, cause: &EventId) -> Vec<(EventId, u64)> {
+        let mut flips = Vec::new();
+        for (id, before) in lanes {
+            let Some(lane) = self.authorities.lanes.get(id) else { continue };
+            let (low, high) = (lane.keep.min(*before), lane.keep.max(*before));
+            for seq in (low..high.min(lane.trunk.end())).rev().take(limits::FLIPS) {
+                let Some(number) = lane.trunk.event(seq) else { continue };
+                let entry = self.events.at(number);
+                if entry.what != EventKind::Other && self.events.id(number) != *cause {
+                    flips.push((self.events.id(number), entry.position));
+                }
+            }
+        }
+        flips.sort_by_key(|(_, position)| *position);
+        flips
+    }
+
+    /// Puts an event where it belongs. Returns its chain and its lane, and the lanes to be settled for it.
+    fn place(&mut self, event: &Event, step: Step, past: Known) -> (EventId, EventId, Vec<Item>) {
         let (id, seq) = (event.id(), event.header.seq);
         for parent in parents(&event.header) {
             self.heads.remove(&parent);
         }
-        self.heads.insert(id);
-        let left = matches!(event.header.act, Act::LeaveChannel { .. });
+        let left = event.header.act.ends_lane();
         let (chain, lane, touched) = match step.place {
             Place::Opens => {
                 let grant = step.grant.and_then(|grant| self.authorities.find(&grant)).map(|(n, _)| n);
                 self.authorities.open(Lane::open(event, &step, grant, past));
                 self.devices.entry(event.header.device).or_default().push(id);
-                (id, id, vec![id])
+                (id, id, vec![Item::Base(id)])
             }
             Place::Follows { chain } => (chain, self.lane_id(&chain), Vec::new()),
             Place::Forks { chain, rival } => {
@@ -193,40 +278,45 @@ impl Replica {
                 self.fork(&chain, lane, (seq, rival), id);
                 let branch = Chain::branch(lane, chain, seq);
                 self.branches.insert(id, branch);
-                (id, lane, vec![lane])
+                (id, lane, vec![Item::Base(lane)])
             }
         };
+        let number = self.events.len() as u32;
         if let Some(chain) = self.chain_mut(&chain) {
-            chain.events.push((id, position));
-            chain.holdings = step.holdings;
-            chain.left = left;
+            chain.events.push(number);
+            (chain.tip, chain.profile, chain.left) = (id, step.profile, left);
         }
-        let timestamp = event.header.timestamp;
-        self.events.insert(id, Entry { chain, seq, timestamp, known: past, parents: Box::default() });
-        (lane, touched)
+        (chain, lane, touched)
     }
 
     /// A second event came for one place of a lane. The chain ends there; what it went on with becomes a
     /// branch of its own, so that which one came first makes no difference.
     fn fork(&mut self, chain_id: &EventId, lane: EventId, (seq, rival): (u64, EventId), id: EventId) {
         let Some(chain) = self.chain_mut(chain_id) else { return };
-        let at = (seq - chain.base) as usize;
-        let rest = chain.events.split_off(at);
-        let (left, split) = (chain.left, chain.split);
-        chain.split = true;
-        if let Some((first, _)) = rest.first().copied() {
-            chain.left = false;
-            let holdings = chain.holdings.clone();
-            for (event, _) in &rest {
-                if let Some(entry) = self.events.get_mut(event) {
-                    entry.chain = first;
+        let rest = chain.events.split_off((seq - chain.base) as usize);
+        if let Some(first) = rest.first().copied() {
+            let (profile, left, tip) = (chain.profile, chain.left, chain.tip);
+            let next = std::mem::take(&mut chain.next);
+            let last = chain.events.last().copied();
+            for child in &next {
+                if let Some(branch) = self.branches.get_mut(child) {
+                    branch.before = Some(self.events.id(first));
                 }
             }
-            for branch in self.branches.values_mut().filter(|branch| branch.before == Some(*chain_id)) {
-                branch.before = Some(first);
+            for number in &rest {
+                self.events.move_to(*number, first);
             }
-            let branch = Chain { events: rest, holdings, left, split, ..Chain::branch(lane, *chain_id, seq) };
-            self.branches.insert(first, branch);
+            let (first, last) = (self.events.id(first), last.map(|last| self.events.id(last)));
+            let chain =
+                Chain { events: rest, tip, profile, left, next, ..Chain::branch(lane, *chain_id, seq) };
+            self.branches.insert(first, chain);
+            if let Some(chain) = self.chain_mut(chain_id) {
+                (chain.left, chain.next) = (false, BTreeSet::from([first]));
+                chain.tip = last.unwrap_or(chain.tip);
+            }
+        }
+        if let Some(chain) = self.chain_mut(chain_id) {
+            chain.next.insert(id);
         }
         let Some(lane) = self.authorities.lanes.get_mut(&lane) else { return };
         if lane.forked_at.is_none_or(|first| seq < first) {
@@ -241,34 +331,72 @@ impl Replica {
         event: &Event,
         (author, lane): (Identity, EventId),
         (past, rank): (Known, u32),
-        parents: &[EventId],
+        (needs, parents): (Option<Permission>, &[u32]),
     ) -> Option<u32> {
+        let mut expires = None;
         let (subject, power) = match &event.header.act {
             Act::CreateChannel { .. } => (author, Power::Grant(Role::Founder)),
-            Act::GrantRole { subject, role } => (*subject, Power::Grant(*role)),
+            Act::GrantRole { subject, role, expires: until } => {
+                expires = *until;
+                (*subject, Power::Grant(*role))
+            }
             Act::RevokeRole { subject, then, .. } => (*subject, Power::Revoke(*then)),
+            Act::UpdateChannel(change) if change.is_policy() => {
+                (author, Power::Bind(Box::new(change.clone())))
+            }
             _ => return None,
         };
-        let cuts = match power {
-            Power::Revoke(then) if then != Standing::Free => self.reach_into(&subject, parents),
+        let cuts = match &power {
+            Power::Revoke(then) if *then != Standing::Free => self.reach_into(&subject, parents),
             _ => BTreeMap::new(),
         };
         let (event, seq) = (event.id(), event.header.seq);
-        Some(self.authorities.add(Authority { event, lane, seq, rank, subject, power, past, cuts }))
+        let is_effective = false;
+        let authority =
+            Authority { event, lane, seq, rank, subject, power, past, cuts, expires, needs, is_effective };
+        Some(self.authorities.add(authority))
+    }
+
+    /// What an act needs to be allowed, given who does it.
+    fn needs(&self, act: &Act, author: &Identity) -> Option<Permission> {
+        match act {
+            Act::RedactMessage { target, .. } if self.author_of(target) != Some(*author) => {
+                Some(Permission::RedactOthers)
+            }
+            _ => act.permission(),
+        }
     }
 
     /// Brings what follows from the events up to date: all of it if something became void or came back,
     /// else what this event touches.
-    fn resolve(&mut self, event: &Event, changed: BTreeSet<Identity>, is_quiet: bool) {
-        let (events, branches, authorities) = (&self.events, &self.branches, &self.authorities);
-        let is_effective = |id: &EventId| effective(events, branches, authorities, id);
-        if !is_quiet || matches!(event.header.act, Act::UpdateChannel { .. } | Act::CreateChannel { .. }) {
-            self.state.settle_topic(is_effective);
+    fn resolve(&mut self, event: &Event, settled: Settled, is_quiet: bool) {
+        let Settled { mut people, policy, .. } = settled;
+        if policy {
+            people.extend(self.state.people().map(|member| member.identity));
         }
-        if is_quiet && matches!(event.header.act, Act::SendMessage | Act::UpdateChannel { .. }) {
+        let ground = Ground {
+            events: &self.events,
+            branches: &self.branches,
+            authorities: &self.authorities,
+            pasts: &self.pasts,
+            envelopes: &self.envelopes,
+        };
+        let is_effective = |id: &EventId| ground.is_effective(id);
+        match &event.header.act {
+            Act::UpdateChannel(change) if is_quiet => {
+                self.state.settle_setting(change.setting(), is_effective)
+            }
+            _ if is_quiet => {}
+            _ => self.state.settle_settings(is_effective),
+        }
+        let says_only = matches!(
+            event.header.act,
+            Act::SendMessage(_) | Act::RedactMessage { .. } | Act::UpdateChannel(_) | Act::Extension { .. }
+        );
+        if is_quiet && says_only {
             return;
         }
-        for person in changed {
+        for person in people {
             let standing = self.authorities.standing(&self.pasts, &person);
             self.state.settle_person(person, standing, is_effective);
         }
@@ -282,6 +410,7 @@ impl Replica {
             Act::JoinChannel(_) => effect.visible &= is_member && !was_member,
             Act::LeaveChannel { .. } => effect.visible &= was_member && !is_member,
             Act::UpdateProfile { .. } => effect.profile_before = author_before.map(|member| member.profile),
+            Act::Knock { .. } => effect.visible &= !is_member,
             Act::GrantRole { subject, .. } | Act::RevokeRole { subject, .. } => {
                 let (person, standing) = subject_before.unwrap_or_default();
                 effect.visible &= standing != self.standing_of(subject);
@@ -310,12 +439,52 @@ impl Replica {
 
     /// Whether the event is part of the channel.
     pub fn contains(&self, id: &EventId) -> bool {
-        self.events.contains_key(id)
+        self.events.contains(id)
     }
 
     /// Whether the event counts: it is part of the channel and not void.
     pub fn is_effective(&self, id: &EventId) -> bool {
-        effective(&self.events, &self.branches, &self.authorities, id)
+        self.ground().is_effective(id)
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            events: &self.events,
+            branches: &self.branches,
+            authorities: &self.authorities,
+            pasts: &self.pasts,
+            envelopes: &self.envelopes,
+        }
+    }
+
+    /// Who made an event.
+    pub fn author_of(&self, event: &EventId) -> Option<Identity> {
+        self.lane_of(event).map(|lane| lane.identity)
+    }
+
+    /// The policy that binds ordinary members now.
+    pub fn policy(&self) -> Policy {
+        self.policy_for(u32::MAX)
+    }
+
+    /// The policy that binds members of this rank now.
+    pub fn policy_for(&self, rank: u32) -> Policy {
+        self.authorities.policy_at(&self.pasts, None, rank)
+    }
+
+    /// Whether a message was taken back, effectively.
+    pub fn is_redacted(&self, message: &EventId) -> bool {
+        self.state.redactions_of(message).any(|redaction| self.is_effective(redaction))
+    }
+
+    /// Where in this node's log an event lies.
+    pub fn position_of(&self, id: &EventId) -> Option<u64> {
+        Some(self.events.position(self.events.number(id)?))
+    }
+
+    /// Until when a message was made to last, if its author said so.
+    pub fn expiry_of(&self, id: &EventId) -> Option<Timestamp> {
+        self.envelopes.get(id)?.expires
     }
 
     /// How many events there are.
@@ -346,7 +515,29 @@ impl Replica {
         Some((grant.event, grant.granted_rank()))
     }
 
-    /// Whether somebody may join as anybody may: nobody who outranks a member has banned them.
+    /// Why an act on a lane would not count, if it would not: what the policy that binds it forbids.
+    pub fn forbids(&self, lane: &Lane, act: &Act, now: Timestamp) -> Option<&'static str> {
+        let needs = self.needs(act, &lane.identity)?;
+        let policy = self.policy_for(lane.rank);
+        if let Err(rule) = policy.permits(lane.role, &lane.identity, needs) {
+            return Some(rule);
+        }
+        let Act::SendMessage(envelope) = act else { return None };
+        if let Err(rule) = policy.permits_message(envelope, now) {
+            return Some(rule);
+        }
+        let quota = policy.slow_mode.filter(|_| lane.rank >= Role::Member.rank())?;
+        let before = lane.next_seq().checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0)?;
+        let before = self.events.timestamp(lane.trunk.event(before)?);
+        (now.since_ms(before) < quota.per_ms).then_some("slow mode: wait before you say more")
+    }
+
+    /// Whether somebody who outranks a member has banned them.
+    pub fn is_banned(&self, person: &Identity) -> bool {
+        self.authorities.is_banned(&self.pasts, person)
+    }
+
+    /// Whether somebody may join as anybody may: the channel is open, and they are not banned.
     pub fn may_join(&self, person: &Identity) -> bool {
         self.authorities.may_join(&self.pasts, *person)
     }
@@ -372,7 +563,7 @@ impl Replica {
     pub fn draft(&self, device: Identity, lane: Option<&Lane>, now: Timestamp, act: Act) -> Header {
         let prev = lane.map(|lane| lane.tip());
         let deps: Vec<EventId> =
-            self.heads.iter().copied().filter(|head| Some(*head) != prev).take(limits::DEPS).collect();
+            self.heads.keys().copied().filter(|head| Some(*head) != prev).take(limits::DEPS).collect();
         let past = deps.iter().chain(prev.iter()).filter_map(|id| self.events.get(id));
         let timestamp = past.map(|entry| entry.timestamp).max().unwrap_or_default().max(now);
         Header {
@@ -390,7 +581,7 @@ impl Replica {
 
     /// One digest over all that follows from the events: equal iff two replicas agree.
     pub fn root(&self) -> Digest {
-        self.state.root(&self.id, &self.fingerprint.digest())
+        self.state.root(&self.id, &self.fingerprint.digest(), &self.policy())
     }
 
     /// A digest of the set of events alone, kept as they come: cheap to ask for.
@@ -417,19 +608,51 @@ fn subject_of(act: &Act) -> Option<Identity> {
     }
 }
 
-fn effective(
-    events: &BTreeMap<EventId, Entry>,
-    branches: &BTreeMap<EventId, Chain>,
-    authorities: &Authorities,
-    id: &EventId,
-) -> bool {
-    let Some(entry) = events.get(id) else { return false };
-    let lane = branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
-    authorities.lanes.get(&lane).is_some_and(|lane| entry.seq < lane.keep)
+/// What decides whether events count.
+struct Ground<'a> {
+    events: &'a Events,
+    branches: &'a BTreeMap<EventId, Chain>,
+    authorities: &'a Authorities,
+    pasts: &'a Pasts,
+    envelopes: &'a BTreeMap<EventId, Envelope>,
+}
+
+impl Ground<'_> {
+    fn is_effective(&self, id: &EventId) -> bool {
+        let Some(entry) = self.events.get(id) else { return false };
+        let lane = self.branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
+        let Some(lane) = self.authorities.lanes.get(&lane) else { return false };
+        entry.seq < lane.keep && self.permits(id, &entry, lane)
+    }
+
+    /// Whether the policy that the author knew of and is bound by permits the event.
+    fn permits(&self, id: &EventId, entry: &Entry, lane: &Lane) -> bool {
+        if let Some((_, authority)) = self.authorities.find(id) {
+            return authority.is_effective;
+        }
+        let Some(needs) = entry.needs else { return true };
+        if self.authorities.is_unbound() {
+            return Permissions::default_of(lane.role).allow(needs);
+        }
+        let policy = self.authorities.policy_at(self.pasts, Some(entry.known), lane.rank);
+        let envelope = self.envelopes.get(id);
+        policy.permits(lane.role, &lane.identity, needs).is_ok()
+            && envelope.is_none_or(|envelope| policy.permits_message(envelope, entry.timestamp).is_ok())
+            && policy.slow_mode.is_none_or(|quota| !self.exceeds(entry, lane, quota))
+    }
+
+    /// Whether an ordinary member's device said more than the quota lets it: the event that lies a quota
+    /// before this one is too young.
+    fn exceeds(&self, entry: &Entry, lane: &Lane, quota: Quota) -> bool {
+        let is_bound = lane.rank >= Role::Member.rank() && entry.what != EventKind::Other;
+        let before = entry.seq.checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0);
+        let before = before.and_then(|seq| Some(self.events.timestamp(lane.trunk.event(seq)?)));
+        is_bound && before.is_some_and(|before| entry.timestamp.since_ms(before) < quota.per_ms)
+    }
 }
 
 fn parents(header: &Header) -> impl Iterator<Item = EventId> + '_ {
-    header.prev.iter().chain(header.deps.iter()).copied()
+    header.prev.into_iter().chain(header.deps.iter().copied()).chain(header.act.target())
 }
 
 #[cfg(test)]
@@ -482,7 +705,7 @@ mod tests {
                 _ if role.is_none() => author.join(),
                 0 => Act::LeaveChannel { reason: String::new() },
                 1 | 2 if role == Some(Role::Founder) => {
-                    Act::UpdateChannel { topic: format!("topic {number}") }
+                    Act::UpdateChannel(crate::chat::channel::Change::Topic(format!("topic {number}")))
                 }
                 1..=3 => Act::UpdateProfile { profile: named("name") },
                 4 => author.join(),

@@ -10,8 +10,11 @@ use super::register::Register;
 use crate::base::codec;
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
-use crate::chat::act::Act;
+use crate::chat::act::{Act, Ancestry};
+use crate::chat::channel::{Change, Setting};
+use crate::chat::commitment::Commitment;
 use crate::chat::name::ChannelName;
+use crate::chat::policy::Policy;
 use crate::chat::profile::Profile;
 use crate::chat::view::Member;
 
@@ -20,8 +23,12 @@ use crate::chat::view::Member;
 pub struct State {
     name: Option<ChannelName>,
     created_at: Timestamp,
-    topic: Register<String>,
+    ancestry: Ancestry,
+    /// The settings that bind nobody; those that do are in `authority`.
+    settings: BTreeMap<Setting, Register<Change>>,
     members: BTreeMap<Identity, MemberState>,
+    /// What was taken back, and by which events.
+    redactions: BTreeMap<EventId, Vec<EventId>>,
 }
 
 /// One person who is or was a member.
@@ -31,6 +38,7 @@ struct MemberState {
     /// `None` means an ordinary member.
     role: Option<Role>,
     profile: Register<Profile>,
+    commitment: Register<Commitment>,
 }
 
 impl State {
@@ -46,7 +54,33 @@ impl State {
 
     /// The topic; empty if there is none.
     pub fn topic(&self) -> &str {
-        self.topic.get().map_or("", String::as_str)
+        match self.setting(Setting::Topic) {
+            Some(Change::Topic(topic)) => topic,
+            _ => "",
+        }
+    }
+
+    /// A setting that binds nobody, as it was changed last.
+    pub fn setting(&self, setting: Setting) -> Option<&Change> {
+        self.settings.get(&setting)?.get()
+    }
+
+    /// What the channel comes from.
+    pub fn ancestry(&self) -> Ancestry {
+        self.ancestry
+    }
+
+    /// What the members' nodes store, and until when.
+    pub fn commitments(&self) -> impl Iterator<Item = (Identity, Commitment)> + '_ {
+        let promised = |(identity, member): (&Identity, &MemberState)| {
+            member.commitment.get().map(|commitment| (*identity, *commitment))
+        };
+        self.members.iter().filter(|(_, member)| member.is_present).filter_map(promised)
+    }
+
+    /// The events that take a message back, whether they count or not.
+    pub(super) fn redactions_of(&self, message: &EventId) -> impl Iterator<Item = &EventId> {
+        self.redactions.get(message).into_iter().flatten()
     }
 
     /// The people in the channel, by identity.
@@ -80,8 +114,15 @@ impl State {
         in_past: impl Fn(&BTreeSet<EventId>) -> BTreeSet<EventId>,
     ) -> BTreeSet<EventId> {
         match act {
-            Act::UpdateChannel { .. } => self.topic.seen(in_past),
-            Act::JoinChannel(_) | Act::UpdateProfile { .. } => {
+            Act::UpdateChannel(change) => self
+                .settings
+                .get(&change.setting())
+                .map(|register| register.seen(in_past))
+                .unwrap_or_default(),
+            Act::CommitService(_) => {
+                self.members.get(author).map(|state| state.commitment.seen(in_past)).unwrap_or_default()
+            }
+            Act::Knock { .. } | Act::JoinChannel(_) | Act::UpdateProfile { .. } => {
                 self.members.get(author).map(|state| state.profile.seen(in_past)).unwrap_or_default()
             }
             _ => BTreeSet::new(),
@@ -93,24 +134,43 @@ impl State {
         let id = event.id();
         let member = self.members.entry(author).or_default();
         match &event.header.act {
-            Act::CreateChannel { name, topic, founder } => {
-                self.name = Some(name.clone());
+            Act::CreateChannel { name, topic, founder, ancestry } => {
+                (self.name, self.ancestry) = (Some(name.clone()), *ancestry);
                 self.created_at = event.header.timestamp;
                 if !topic.is_empty() {
-                    self.topic.insert(rank, id, topic.clone(), BTreeSet::new());
+                    let register = self.settings.entry(Setting::Topic).or_default();
+                    register.insert(rank, id, Change::Topic(topic.clone()), BTreeSet::new());
                 }
                 member.profile.insert(rank, id, founder.profile.clone(), sees);
             }
-            Act::JoinChannel(joining) => member.profile.insert(rank, id, joining.profile.clone(), sees),
+            Act::JoinChannel(joining) | Act::Knock { asking: joining, .. } => {
+                member.profile.insert(rank, id, joining.profile.clone(), sees);
+            }
             Act::UpdateProfile { profile } => member.profile.insert(rank, id, profile.clone(), sees),
-            Act::UpdateChannel { topic } => self.topic.insert(rank, id, topic.clone(), sees),
-            Act::LeaveChannel { .. } | Act::SendMessage | Act::GrantRole { .. } | Act::RevokeRole { .. } => {}
+            Act::CommitService(commitment) => member.commitment.insert(rank, id, *commitment, sees),
+            Act::UpdateChannel(change) if !change.is_policy() => {
+                self.settings.entry(change.setting()).or_default().insert(rank, id, change.clone(), sees);
+            }
+            Act::RedactMessage { target, .. } => self.redactions.entry(*target).or_default().push(id),
+            Act::UpdateChannel(_)
+            | Act::LeaveChannel { .. }
+            | Act::SendMessage(_)
+            | Act::GrantRole { .. }
+            | Act::RevokeRole { .. }
+            | Act::Extension { .. } => {}
         }
     }
 
-    /// Finds the topic that counts.
-    pub(super) fn settle_topic(&mut self, is_effective: impl Fn(&EventId) -> bool) {
-        self.topic.settle(is_effective);
+    /// Finds what counts of one setting.
+    pub(super) fn settle_setting(&mut self, setting: Setting, is_effective: impl Fn(&EventId) -> bool) {
+        if let Some(register) = self.settings.get_mut(&setting) {
+            register.settle(is_effective);
+        }
+    }
+
+    /// Finds what counts of all settings.
+    pub(super) fn settle_settings(&mut self, is_effective: impl Fn(&EventId) -> bool) {
+        self.settings.values_mut().for_each(|register| register.settle(&is_effective));
     }
 
     /// Finds what counts of a person.
@@ -123,19 +183,29 @@ impl State {
         // Whom nobody ever saw in the channel is no person of it, whatever was granted to them.
         let Some(member) = self.members.get_mut(&person) else { return };
         (member.is_present, member.role) = (is_present, Some(role));
-        member.profile.settle(is_effective);
+        member.profile.settle(&is_effective);
+        member.commitment.settle(&is_effective);
     }
 
     /// One digest over the events and all that follows from them.
-    pub(super) fn root(&self, channel: &ChannelId, events: &Digest) -> Digest {
+    pub(super) fn root(&self, channel: &ChannelId, events: &Digest, policy: &Policy) -> Digest {
         #[derive(Serialize)]
         struct Root<'a> {
             channel: &'a ChannelId,
             events: &'a Digest,
-            topic: &'a str,
+            settings: Vec<&'a Change>,
+            policy: &'a Policy,
             members: Vec<Member>,
+            commitments: Vec<(Identity, Commitment)>,
         }
-        let root = Root { channel, events, topic: self.topic(), members: self.members().collect() };
+        let root = Root {
+            channel,
+            events,
+            settings: self.settings.values().filter_map(Register::get).collect(),
+            policy,
+            members: self.members().collect(),
+            commitments: self.commitments().collect(),
+        };
         Digest(*blake3::hash(&codec::encode(&root)).as_bytes())
     }
 }

@@ -3,7 +3,7 @@
 use super::event::VERSION;
 use super::{Admission, Event, Header, Parcel, PayloadRef, Replica};
 use crate::base::key::{Purpose, SecretKey};
-use crate::base::{EventId, Timestamp, codec};
+use crate::base::{EventId, Timestamp};
 use crate::chat::act::{Act, Joining};
 use crate::chat::message::Content;
 use crate::chat::profile::{Certificate, Profile};
@@ -35,7 +35,7 @@ impl Author {
 
     pub fn joining(&self) -> Joining {
         let certificate = Certificate::issue(&self.identity, self.device.public(), Timestamp(u64::MAX));
-        Joining { certificate, profile: self.profile(), via: None, grant: None }
+        Joining { certificate, profile: self.profile(), via: None, grant: None, bearer: None }
     }
 
     pub fn join(&self) -> Act {
@@ -44,8 +44,12 @@ impl Author {
 
     /// The event that founds a channel.
     pub fn founding(&self, name: &str) -> Event {
-        let act =
-            Act::CreateChannel { name: name.parse().unwrap(), topic: String::new(), founder: self.joining() };
+        let act = Act::CreateChannel {
+            name: name.parse().unwrap(),
+            topic: String::new(),
+            founder: self.joining(),
+            ancestry: Default::default(),
+        };
         let header = Header {
             version: VERSION,
             channel: None,
@@ -60,9 +64,12 @@ impl Author {
         self.sign(header)
     }
 
-    /// A header for what this author does next in a replica.
+    /// A header for what this author does next in a replica: on the lane they may act on or, if there is
+    /// none, on their newest, where what they do is void or refused.
     pub fn draft(&self, replica: &Replica, at: u64, act: Act) -> Header {
-        let lane = replica.live_lane(&self.device.public()).filter(|_| act.joining().is_none());
+        let device = self.device.public();
+        let newest = || replica.authorities.lanes.get(replica.devices.get(&device)?.last()?);
+        let lane = replica.live_lane(&device).or_else(newest).filter(|_| act.joining().is_none());
         replica.draft(self.device.public(), lane, Timestamp(at), act)
     }
 
@@ -79,8 +86,8 @@ impl Author {
 
     /// Says something in a replica.
     pub fn say(&self, replica: &mut Replica, at: u64, text: &str) -> Parcel {
-        let payload = codec::encode(&Content::text(text));
-        let mut header = self.draft(replica, at, Act::SendMessage);
+        let payload = Content::text(text).payload();
+        let mut header = self.draft(replica, at, Act::SendMessage(Default::default()));
         header.payload = Some(PayloadRef::of(&payload));
         let event = self.sign(header);
         take(replica, &event);

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use super::{Chain, Event, Header, Malformed, Replica, parents};
-use crate::base::{EventId, Identity, Kind, Timestamp};
+use super::{Event, Header, Malformed, Replica};
+use crate::base::{Digest, EventId, Identity, Kind};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining};
-use crate::chat::build::{self, Holdings, Setting};
+use crate::chat::build::{self, Held, Setting};
 use crate::machine::MachineError;
 
 /// Why an event can never be part of a channel.
@@ -60,7 +60,8 @@ pub(super) struct Step {
     pub rank: u32,
     /// The authority event that an opening lane cites.
     pub grant: Option<EventId>,
-    pub holdings: Option<Holdings>,
+    /// The hash of the profile that counts after it.
+    pub profile: Digest,
 }
 
 /// Where it goes.
@@ -74,35 +75,45 @@ pub(super) enum Place {
     Forks { chain: EventId, rival: EventId },
 }
 
+/// Whose word there is for an event's signatures and transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The logics are run.
+    Nobody,
+    /// This node's own log: it held what was verified then.
+    OwnLog,
+}
+
 /// Who acts, and with what.
-struct Standpoint<'a> {
+struct Standpoint {
     place: Place,
     identity: Identity,
     role: Role,
     rank: u32,
     grant: Option<EventId>,
     granted: Option<Role>,
-    held: Option<&'a Holdings>,
+    held: Option<Held>,
 }
 
 impl Replica {
     /// Checks an event whose past is complete and whose signature was verified.
-    pub(super) fn validate(&self, event: &Event) -> Result<Step, Invalid> {
+    pub(super) fn validate(&self, event: &Event, past: &[u32], trust: Trust) -> Result<Step, Invalid> {
         let header = &event.header;
         if event.channel() != self.id {
             return Err(Invalid::Rule("an event belongs to its own channel"));
         }
-        let past = parents(header).filter_map(|id| self.events.get(&id));
-        let newest: Timestamp = past.map(|entry| entry.timestamp).max().unwrap_or_default();
+        let newest = past.iter().map(|number| self.events.timestamp(*number)).max().unwrap_or_default();
         if header.timestamp < newest {
             return Err(Invalid::Rule("an event is not older than its past"));
         }
         let stand = match (header.act.joining(), header.prev) {
-            (Some(joining), _) => self.opening(header, joining)?,
+            (Some(joining), _) => self.opening(header, joining, past)?,
             (None, Some(prev)) => self.continued(event, &prev)?,
             (None, None) => return Err(Invalid::Rule("a lane opens by creating or joining, only")),
         };
         let Standpoint { place, identity, role, rank, grant, granted, held } = stand;
+        let target_author =
+            header.act.target().map(|target| self.related(&header.act, &target)).transpose()?;
         let setting = Setting {
             event: event.id(),
             channel: self.id,
@@ -110,17 +121,19 @@ impl Replica {
             device: header.device,
             role,
             granted,
+            target_author,
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };
-        let holdings = build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
-        // Who leaves holds nothing any more; a fork before that place goes on from what they held.
-        let holdings = holdings.or_else(|| held.cloned());
-        Ok(Step { place, identity, role, rank, grant, holdings })
+        if trust == Trust::Nobody {
+            build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        }
+        let profile = build::profile_after(&header.act, held);
+        Ok(Step { place, identity, role, rank, grant, profile })
     }
 
     /// A lane that opens: by founding, under a grant, or as an ordinary member.
-    fn opening(&self, header: &Header, joining: &Joining) -> Result<Standpoint<'_>, Invalid> {
+    fn opening(&self, header: &Header, joining: &Joining, past: &[u32]) -> Result<Standpoint, Invalid> {
         let identity = joining.certificate.identity;
         let founds = matches!(header.act, Act::CreateChannel { .. });
         let (role, rank, granted) = match joining.grant {
@@ -130,11 +143,13 @@ impl Replica {
                 let (number, grant) = self
                     .authorities
                     .find(&grant)
-                    .filter(|(_, grant)| grant.subject == identity)
+                    .filter(|(_, grant)| joining.may_cite(&grant.subject))
                     .ok_or(Invalid::Rule("a lane opens under a grant to its own identity"))?;
-                let mut knows = parents(header).filter_map(|id| self.events.get(&id));
-                if !knows.any(|parent| self.pasts.contains(parent.known, number)) {
+                if !past.iter().any(|parent| self.pasts.contains(self.events.known(*parent), number)) {
                     return Err(Invalid::Rule("a lane opens under a grant in its past"));
+                }
+                if grant.expires.is_some_and(|expires| header.timestamp > expires) {
+                    return Err(Invalid::Rule("a grant is used before it expires"));
                 }
                 let role = grant.role().ok_or(Invalid::Rule("a lane opens under what gives a role"))?;
                 (role, grant.granted_rank(), Some(role))
@@ -144,8 +159,22 @@ impl Replica {
         Ok(Standpoint { place: Place::Opens, identity, role, rank, grant, granted, held: None })
     }
 
+    /// Who made what an event relates to, if one may relate to it so.
+    fn related(&self, act: &Act, target: &EventId) -> Result<Identity, Invalid> {
+        let missing = Invalid::Rule("what a message relates to is in the channel");
+        let entry = self.events.get(target).ok_or(missing.clone())?;
+        let fits = match act {
+            Act::RedactMessage { .. } => entry.what != super::EventKind::Other,
+            _ => entry.what == super::EventKind::Words,
+        };
+        if !fits {
+            return Err(Invalid::Rule("a message relates to a message"));
+        }
+        self.author_of(target).ok_or(missing)
+    }
+
     /// The lane that an event continues: `prev` lies in it, and it is held by the same device.
-    fn continued(&self, event: &Event, prev: &EventId) -> Result<Standpoint<'_>, Invalid> {
+    fn continued(&self, event: &Event, prev: &EventId) -> Result<Standpoint, Invalid> {
         let before = self.events.get(prev).ok_or(Invalid::Rule("prev is an event of the lane"))?;
         let lane = self.lane_of(prev).ok_or(Invalid::Rule("prev is an event of the lane"))?;
         let chain = self.chain(&before.chain).ok_or(Invalid::Rule("prev is an event of the lane"))?;
@@ -158,7 +187,8 @@ impl Replica {
         if event.header.timestamp > lane.certified_until {
             return Err(Invalid::Rule("the device's certificate has not expired"));
         }
-        let rival = chain.event(event.header.seq).or_else(|| self.first_after(&before.chain, chain));
+        let next = chain.event(event.header.seq).map(|number| self.events.id(number));
+        let rival = next.or_else(|| chain.next.first().copied());
         let place = match rival {
             Some(rival) => Place::Forks { chain: before.chain, rival },
             None if chain.left => return Err(Invalid::Rule("the member has left")),
@@ -171,14 +201,8 @@ impl Replica {
             rank: lane.rank,
             grant: None,
             granted: None,
-            held: chain.holdings.as_ref(),
+            held: Some(Held { after: *prev, profile: chain.profile }),
         })
-    }
-
-    /// What a chain that forked at its end goes on with, the smallest id of it.
-    fn first_after(&self, id: &EventId, chain: &Chain) -> Option<EventId> {
-        let mut branches = self.branches.iter().filter(|(_, branch)| branch.before == Some(*id));
-        branches.next().filter(|_| chain.split).map(|(first, _)| *first)
     }
 }
 
@@ -186,7 +210,7 @@ impl Replica {
 mod tests {
     use super::super::sample::{Author, founded, nothing, take};
     use super::*;
-    use crate::base::{ChannelId, limits};
+    use crate::base::{ChannelId, Timestamp, limits};
     use crate::chat::message::Link;
     use crate::chat::profile::Certificate;
     use crate::replica::{Admission, Parcel, PayloadRef};
@@ -202,7 +226,7 @@ mod tests {
     }
 
     fn topic(text: &str) -> Act {
-        Act::UpdateChannel { topic: text.into() }
+        Act::UpdateChannel(crate::chat::channel::Change::Topic(text.into()))
     }
 
     /// What becomes of the founder's next event if its header is changed like that and signed again.
@@ -246,12 +270,12 @@ mod tests {
         });
         check("prev is not among the deps", &|header| header.deps = header.prev.into_iter().collect());
         check("texts and names", &|header| header.act = topic(&"x".repeat(limits::TOPIC_BYTES + 1)));
-        check("a message has a payload", &|header| header.act = Act::SendMessage);
+        check("a message has a payload", &|header| header.act = Act::SendMessage(Default::default()));
         check("a message has a payload", &|header| header.payload = Some(PayloadRef::of(b"x")));
         check("the payload is within bounds", &|header| {
             let length = limits::PAYLOAD_BYTES as u32 + 1;
             (header.act, header.payload) =
-                (Act::SendMessage, Some(PayloadRef { length, ..PayloadRef::of(b"") }));
+                (Act::SendMessage(Default::default()), Some(PayloadRef { length, ..PayloadRef::of(b"") }));
         });
         check("a lane opens by creating or joining, only", &|header| {
             header.act = Author::new("founder").join();
@@ -355,11 +379,14 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_set_the_topic_is_denied() {
+    fn what_a_role_can_never_do_is_refused_and_what_policy_forbids_is_void() {
         let (mut replica, _, member) = scene();
-        let event = member.sign(member.draft(&replica, 5_000, topic("coup")));
+        let close = Act::UpdateChannel(crate::chat::channel::Change::Closed(true));
+        let event = member.sign(member.draft(&replica, 5_000, close));
         let Admission::Refused(invalid) = replica.admit(&event, 9) else { panic!() };
         assert_eq!((invalid.kind(), invalid.reason()), (Kind::Denied, "invalid_transaction"));
+        let event = member.act(&mut replica, 5_000, topic("coup"));
+        assert!(!replica.is_effective(&event.id()));
         assert_eq!(replica.state().topic(), "");
     }
 }

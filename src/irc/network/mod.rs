@@ -312,7 +312,7 @@ impl Running {
         for output in self.session.take_outputs() {
             match output {
                 Output::Send(message) => self.lines.push_back(message),
-                Output::Submit(submission) => self.backlog.push_back(Upward::Submit(Box::new(submission))),
+                Output::Submit(submission) => self.backlog.push_back(Upward::Submit(submission)),
                 Output::Report { delivery, outcome } => {
                     if delivery != 0 {
                         self.backlog.push_back(Upward::Report(delivery, outcome));

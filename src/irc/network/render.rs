@@ -49,6 +49,10 @@ pub(super) fn render(news: &News, quotes: &Quotes, now: Timestamp, room: usize) 
         | What::Profile { .. }
         | What::Granted { .. }
         | What::Revoked { .. }
+        | What::Redacted { .. }
+        | What::Changed(_)
+        | What::Knocked { .. }
+        | What::Unknown { .. }
         | What::Withdrawn => {
             return Lines { notice: false, texts: VecDeque::new() };
         }
@@ -62,7 +66,7 @@ fn text_of(content: &Content, quotes: &Quotes) -> String {
     let formatted =
         content.formatted.as_deref().map(html_to_irc).filter(|text| !strip(text).trim().is_empty());
     let text = formatted.unwrap_or_else(|| strip(&content.body));
-    match content.reply_to.and_then(|event| quotes.beginnings.get(&event)) {
+    match content.reply_to().and_then(|event| quotes.beginnings.get(&event)) {
         Some(quote) => format!("> {quote}\n{text}"),
         None => text,
     }
@@ -156,11 +160,7 @@ pub(super) mod tests {
         let formatted = Some("<b>hi</b>".to_owned());
         check(Content { formatted, ..Content::text("hi") }, 1000, &["<alice> \x02hi"]);
         let reply_to = Some(EventId([9; 32]));
-        check(
-            Content { reply_to, ..Content::text("yes") },
-            1000,
-            &["<alice> > bob: first second", "<alice> yes"],
-        );
+        check(Content::text("yes").replying(reply_to), 1000, &["<alice> > bob: first second", "<alice> yes"]);
     }
 
     #[test]

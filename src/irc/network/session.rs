@@ -66,7 +66,7 @@ pub(super) struct Setup {
 #[derive(Debug)]
 pub(super) enum Output {
     Send(Message),
-    Submit(Submission),
+    Submit(Box<Submission>),
     Report {
         delivery: u64,
         outcome: Outcome,

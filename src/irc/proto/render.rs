@@ -3,7 +3,7 @@
 use super::caps::{Cap, CapSet};
 use super::line::Line;
 use super::{format, split, stamp};
-use crate::chat::message::{Content, Style};
+use crate::chat::message::{Content, Envelope, Style};
 use crate::chat::profile::Profile;
 use crate::chat::view::News;
 
@@ -55,7 +55,7 @@ pub fn message(news: &News, content: &Content, prefix: &str, caps: CapSet, mark:
     let head = Line::from(prefix, command).param(news.channel_name.as_str());
     let emote = content.style == Style::Emote;
     let room = head.room().saturating_sub(mark.len() + if emote { ACTION_BYTES } else { 0 });
-    let reply = content.reply_to.filter(|_| caps.has(Cap::MessageTags));
+    let reply = content.reply_to().filter(|_| caps.has(Cap::MessageTags));
     split::split(&text, room)
         .into_iter()
         .map(|piece| {
@@ -96,7 +96,7 @@ pub fn content(notice: bool, text: &str) -> Option<Content> {
         None => (if notice { Style::Notice } else { Style::Text }, text),
     };
     let formatted = format::irc_to_html(text);
-    Some(Content { style, body: format::strip(text), formatted, reply_to: None, origin: None })
+    Some(Content { style, body: format::strip(text), formatted, origin: None, envelope: Envelope::default() })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! 1. **Sampling.** Every member now and then draws one of the contacts that membership brought it (the
 //!    shuffled passive view of HyParView is close to a uniform sample of the members) and puts it on
 //!    trial (`overlay::member`): show a payload that went by lately, hashed with a nonce (so it must have it
-//!    now and cannot have precomputed it), or carry a mark to a third node (so it must pass things on).
+//!    now and cannot have precomputed it), and carry a mark to a third node (so it must pass things on).
 //!    Members that are plainly off line say nothing about service and are not counted.
 //! 2. **Serving fraction.** Of `n` trials `k` were passed. The estimate that is acted on is the *lower* end of
 //!    the Wilson score interval ([`Tally::lower_bound`]): few trials, or none, give a low figure and so
@@ -34,7 +34,7 @@ const Z: f64 = 1.96;
 /// Trials remembered; beyond it the oldest are forgotten.
 const TRIALS: usize = 256;
 /// How long one is remembered.
-const TRIAL_MS: u64 = 180_000;
+const TRIAL_MS: u64 = 120_000;
 
 /// Trials and how many were passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use irc::proto::{Command, Message};
 use super::{CONTROL, Output, SPEAKERS, Session, report_output};
 use crate::base::Timestamp;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::{Content, Origin, Style};
+use crate::chat::message::{Content, Envelope, Origin, Style};
 use crate::chat::profile::Profile;
 use crate::irc::network::clock;
 use crate::irc::network::queue::Place;
@@ -59,7 +59,8 @@ impl Session {
         let said_at = tag(message, "time").and_then(clock::parse).unwrap_or(now).min(now);
         let via = Some(channel.link.clone());
         let origin = Some(Origin { link: channel.link.clone(), external_id, said_at });
-        let content = Content { style, body, formatted: irc_to_html(text), reply_to: None, origin };
+        let formatted = irc_to_html(text);
+        let content = Content { style, body, formatted, origin, envelope: Envelope::default() };
         let intent = Intent::SendMessage { channel: ChannelRef::Id(channel.id), content };
         let folded = line.support.fold(nick);
         if line.speakers.len() < SPEAKERS || line.speakers.contains_key(&folded) {
@@ -68,7 +69,8 @@ impl Session {
             channels.insert(key);
         }
         let actor = self.person(nick);
-        self.out.push(Output::Submit(Submission { actor, intent, via, join_first: true, tag: 0 }));
+        let submission = Submission { actor, intent, via, join_first: true, tag: 0 };
+        self.out.push(Output::Submit(Box::new(submission)));
     }
 
     /// A person on the network. Their account is their nick: whoever takes the nick later is taken
@@ -101,7 +103,7 @@ impl Session {
             };
             let actor = self.person(&nick);
             let submission = Submission { actor, intent, via: None, join_first: false, tag: 0 };
-            self.out.push(Output::Submit(submission));
+            self.out.push(Output::Submit(Box::new(submission)));
         }
     }
 

@@ -4,6 +4,7 @@
 use super::registration::SERVICE;
 use super::{Hub, Request, is_channel};
 use crate::base::EventId;
+use crate::chat::channel::Change;
 use crate::chat::intent::{ChannelRef, Intent};
 use crate::irc::proto::isupport::TARGETS;
 use crate::irc::proto::line::Line;
@@ -70,7 +71,7 @@ impl Hub {
             };
         };
         if let Some(channel) = self.own_channel(client, name) {
-            let intent = Intent::UpdateChannel { channel, topic: topic.clone() };
+            let intent = Intent::UpdateChannel { channel, change: Change::Topic(topic.clone()) };
             self.submit(client, Wanted::Topic, name, intent);
         }
     }
@@ -128,7 +129,7 @@ impl Hub {
             return self.reply(client, 412, &[], "No text to send");
         }
         let reply = line.tagged("+draft/reply").or_else(|| line.tagged("+reply"));
-        content.reply_to = reply.and_then(|event| event.parse::<EventId>().ok());
+        content = content.replying(reply.and_then(|event| event.parse::<EventId>().ok()));
         let intent = Intent::SendMessage { channel, content };
         self.submit(client, Wanted::Say, target, intent);
     }

@@ -77,6 +77,7 @@ impl Hub {
             What::Profile { before } => self.profiled(news, before),
             // Links are the node's own affair; nobody on IRC has to act on them.
             What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => {}
+            What::Redacted { .. } | What::Changed(_) | What::Knocked { .. } | What::Unknown { .. } => {}
             What::Linked(_) | What::Unlinked(_) => {}
         }
     }
@@ -90,6 +91,7 @@ impl Hub {
                 id: news.channel,
                 name: news.channel_name.clone(),
                 topic: String::new(),
+                policy: Default::default(),
                 created_at: news.at,
                 members: Vec::new(),
                 links: Vec::new(),
@@ -325,6 +327,9 @@ impl Hub {
             What::Left { reason } => vec![line("PART").text(reason.as_str())],
             What::Topic(topic) => vec![line("TOPIC").text(topic.as_str())],
             What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => Vec::new(),
+            What::Redacted { .. } | What::Changed(_) | What::Knocked { .. } | What::Unknown { .. } => {
+                Vec::new()
+            }
             What::Profile { .. } | What::Linked(_) | What::Unlinked(_) => Vec::new(),
         }
     }

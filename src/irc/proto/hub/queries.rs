@@ -363,6 +363,9 @@ fn sign(role: Role) -> &'static str {
         Role::Founder => "~",
         Role::Admin => "&",
         Role::Moderator => "@",
-        Role::Member => "",
+        Role::Custom(rank) if rank < 100 => "&",
+        Role::Custom(rank) if rank <= 500 => "%",
+        Role::Custom(rank) if rank < 1000 => "+",
+        Role::Member | Role::Custom(_) => "",
     }
 }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Standing;
+use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Subject, Submission};
 use crate::chat::message::Content;
+use crate::chat::policy::Policy;
 use crate::chat::profile::Profile;
 use crate::chat::view::{ChannelView, Member, News, What};
 use crate::node::{Receipt, Refusal};
@@ -33,7 +35,10 @@ impl StandIn {
             Err(refusal) => (Err(refusal), Vec::new()),
             Ok(channel) => {
                 let news = self.log[before..].to_vec();
-                (Ok(Receipt { channel, event: news.last().map(|news| news.event) }), news)
+                (
+                    Ok(Receipt { channel, event: news.last().map(|news| news.event), ..Receipt::default() }),
+                    news,
+                )
             }
         }
     }
@@ -53,7 +58,8 @@ impl StandIn {
                 let role = if what == What::Created { Role::Founder } else { Role::Member };
                 let who = Member { role, ..who };
                 let (created_at, topic) = (self.now, String::new());
-                let view = ChannelView { id, name, topic, created_at, members: vec![], links: vec![] };
+                let (members, links, policy) = (vec![], vec![], Policy::default());
+                let view = ChannelView { id, name, topic, created_at, members, policy, links };
                 self.channels.entry(id).or_insert(view).members.push(who.clone());
                 self.tell(id, who, tag, what);
                 Ok(Some(id))
@@ -71,7 +77,7 @@ impl StandIn {
                 self.tell(id, who, tag, What::Message(content));
                 Ok(Some(id))
             }
-            Intent::UpdateChannel { channel, topic } => {
+            Intent::UpdateChannel { channel, change: Change::Topic(topic) } => {
                 let id = self.find(channel)?;
                 let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
                 if who.role != Role::Founder {
