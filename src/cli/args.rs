@@ -40,6 +40,11 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Simulate thousands of nodes, and what attacks do to them
+    ///
+    /// The same protocol code as the node's, under virtual time, beside one flat gossip overlay and a federated
+    /// star.
+    Simulate(super::simulate::Simulate),
     /// Check configuration, tokens, ports, homeserver and networks
     Doctor,
     /// Copy store and secret key to a new folder, whether the node runs or not

@@ -10,6 +10,7 @@ mod moderation;
 mod net;
 mod newcomer;
 mod oracle;
+mod overlay;
 mod peers;
 mod sim;
 mod store;
