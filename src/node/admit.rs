@@ -88,6 +88,9 @@ impl Node {
         self.last_position += 1;
         self.keep(turn, id, event, payload, (self.last_position, effect, wanted));
         self.settle_texts(turn, id, event);
+        if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
+            self.drop_spent(id);
+        }
     }
 
     /// An event goes to its place in the log, to the doors, and to the outbox of every link that should

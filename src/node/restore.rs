@@ -88,6 +88,7 @@ impl Node {
             open_doors: Default::default(),
             last_position: 0,
             origins: Default::default(),
+            intents: Default::default(),
             refused: BTreeMap::new(),
             expiry: Default::default(),
             wanting: Default::default(),

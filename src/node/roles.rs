@@ -127,7 +127,7 @@ impl Node {
 
     /// The person of a channel that somebody means: by identity, by account, or by user name where
     /// one person alone goes by it. Those in the channel come before those who left it.
-    fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
+    pub(super) fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
         let id: ChannelId = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         let name = match subject {
             Subject::Identity(identity) => return Ok(*identity),
