@@ -185,8 +185,8 @@ impl Round<'_> {
             Ok(_) => return Ok(Ok(())),
             Err(refusal) => refusal,
         };
-        let lacks_right =
-            matches!(refusal, Refusal::NotPermitted(_) | Refusal::NotAMember | Refusal::NotInvited);
+        // Who was put out of the channel, or is banned from it, decides nothing, whatever their power.
+        let lacks_right = matches!(refusal, Refusal::NotPermitted(_) | Refusal::NotInvited);
         let refusal = match lacks_right && self.bridge.is_trusted(&at.room) {
             true => {
                 let node = Submission { actor: Actor::Node, intent, via, join_first: false, tag: 0 };

@@ -145,9 +145,11 @@ impl Structured {
     /// The contact nearest to a key, if one is nearer than this node.
     fn next_hop(&self, key: &Key, except: Option<NodeId>) -> Option<Contact> {
         let here = distance(&self.own.node.0, key);
-        let nearer = self.table.values().flatten().filter(|contact| {
-            Some(contact.node) != except && distance(&contact.node.0, key) < here
-        });
+        let nearer = self
+            .table
+            .values()
+            .flatten()
+            .filter(|contact| Some(contact.node) != except && distance(&contact.node.0, key) < here);
         nearer.min_by_key(|contact| distance(&contact.node.0, key)).cloned()
     }
 
@@ -171,17 +173,14 @@ impl Structured {
             return;
         }
         let nonce = self.chance.bits() as u32;
-        let lookup =
-            Lookup { target, asked: BTreeSet::new(), waiting: 0, until: now.plus_ms(ANSWER_MS * 4) };
+        let lookup = Lookup { target, asked: BTreeSet::new(), waiting: 0, until: now.plus_ms(ANSWER_MS * 4) };
         self.lookups.insert(nonce, lookup);
         self.ask_on(now, nonce);
     }
 
     fn ask_on(&mut self, now: Timestamp, nonce: u32) {
-        let Some((target, asked, waiting)) = self
-            .lookups
-            .get(&nonce)
-            .map(|lookup| (lookup.target, lookup.asked.clone(), lookup.waiting))
+        let Some((target, asked, waiting)) =
+            self.lookups.get(&nonce).map(|lookup| (lookup.target, lookup.asked.clone(), lookup.waiting))
         else {
             return;
         };
@@ -246,12 +245,11 @@ impl Structured {
             }
             Message::Subscribe { key } => self.on_subscribe(now, from, key),
             Message::Ascend { key, hops, payload } => self.ascend(now, from, key, hops, payload),
-            Message::Descend { key, hops, payload } => {
+            Message::Descend { key, hops, payload }
                 // From the parent alone, or anyone could send a channel whatever they like unseen.
-                if self.trees.get(&key).is_some_and(|tree| tree.parent == Some(from)) {
+                if self.trees.get(&key).is_some_and(|tree| tree.parent == Some(from)) => {
                     self.descend(now, from, key, hops, payload);
                 }
-            }
             Message::Payload { hops, payload } => {
                 self.take(now, from, hops, &payload);
                 // What anti-entropy brought goes down the branches too.
@@ -343,12 +341,8 @@ impl Structured {
                 repair::ask(&self.cache, now, peer, &mut self.outbox);
             }
         }
-        let late: Vec<u32> = self
-            .lookups
-            .iter()
-            .filter(|(_, lookup)| lookup.until <= now)
-            .map(|(nonce, _)| *nonce)
-            .collect();
+        let late: Vec<u32> =
+            self.lookups.iter().filter(|(_, lookup)| lookup.until <= now).map(|(nonce, _)| *nonce).collect();
         for nonce in late {
             if let Some(lookup) = self.lookups.get_mut(&nonce) {
                 lookup.waiting = 0;

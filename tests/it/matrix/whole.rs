@@ -56,6 +56,7 @@ async fn linked_room(founder: &mut User, version: &str, channel: &str) -> String
     let body = json!({"invite": [BOT], "preset": "public_chat", "room_version": version,
                       "power_level_content_override": {"users": users}});
     let room = founder.call("POST", "createRoom", body).await["room_id"].as_str().unwrap().to_owned();
+    membership_becomes(founder, &room, BOT, "join").await;
     founder.say(&room, &format!("!mc link {channel}")).await;
     founder.sees(&room, "is carried in").await;
     room
