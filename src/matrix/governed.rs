@@ -115,7 +115,9 @@ pub(super) async fn adopt(bridge: &Bridge, room: &str, carried: &Carried) -> Res
         for submission in [joining.clone(), granting, joining] {
             match bridge.handle.submit(submission).await {
                 Err(refusal) if refusal.kind() == Kind::Retry => return Err(refusal.into()),
-                Err(refusal) => tracing::info!(room, user, %refusal, "a moderator of the room keeps their role"),
+                Err(refusal) => {
+                    tracing::info!(room, user, %refusal, "a moderator of the room keeps their role")
+                }
                 Ok(_) => {}
             }
         }
@@ -166,7 +168,8 @@ async fn give(
         Err(why) => why.to_owned(),
     };
     let channel = &news.channel_name;
-    let text = format!("{name} is {} of {channel} now, but keeps their power in this room: {why}.", role.name());
+    let text =
+        format!("{name} is {} of {channel} now, but keeps their power in this room: {why}.", role.name());
     tell(bridge, room, news, &text).await
 }
 
@@ -199,7 +202,13 @@ async fn invite(bridge: &Bridge, room: &str, news: &News, user: &str) -> Result<
     match bridge.hs.invite(room, user).await {
         Err(error) if matches!(error.kind(), Kind::Denied | Kind::Invalid) => {
             let channel = &news.channel_name;
-            tell(bridge, room, news, &format!("{user} may join {channel}, but I could not invite them here: {error}.")).await
+            tell(
+                bridge,
+                room,
+                news,
+                &format!("{user} may join {channel}, but I could not invite them here: {error}."),
+            )
+            .await
         }
         other => other,
     }

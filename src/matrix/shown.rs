@@ -51,9 +51,7 @@ pub(super) async fn show(bridge: &Bridge, room: &str, news: &News) -> Result<(),
             let reason = if reason.is_empty() { format!("taken back by {by}") } else { reason.clone() };
             redact(bridge, room, news, (*target, user), &reason).await
         }
-        What::Withdrawn => {
-            withdrawn(bridge, room, news).await
-        }
+        What::Withdrawn => withdrawn(bridge, room, news).await,
         What::Knocked { reason } => {
             let name = news.author.profile.name();
             let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -93,6 +91,7 @@ fn unless_so(called: Result<(), CallError>) -> Result<(), CallError> {
 
 async fn joined(bridge: &Bridge, room: &str, news: &News) -> Result<(), CallError> {
     let ghost = bridge.ghost(&news.author, false).await?;
+    bridge.put_out(room, &ghost, false);
     match bridge.enter(room, &ghost).await {
         Err(error) if error.kind() == Kind::Denied => {
             let ghost = bridge.ghost(&news.author, true).await?;
@@ -228,7 +227,10 @@ async fn redact(
     match done {
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         Err(error) if error.kind() == Kind::Denied => {
-            let text = format!("A message here does not count any more in {} ({reason}), and I may not remove it.", news.channel_name);
+            let text = format!(
+                "A message here does not count any more in {} ({reason}), and I may not remove it.",
+                news.channel_name
+            );
             bot::say_about(bridge, room, &format!("multichat-told-{}", news.event), &text, &id).await
         }
         other => other,

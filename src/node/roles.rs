@@ -87,7 +87,7 @@ impl Node {
             return None;
         }
         let role = state.is_member(person).then(|| state.person(person)).flatten().map(|member| member.role);
-        is_so(replica, role).then_some(Receipt { channel: Some(id), event: None })
+        is_so(replica, role).then_some(Receipt { channel: Some(id), ..Receipt::default() })
     }
 
     /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason. One of
@@ -115,10 +115,15 @@ impl Node {
             return Ok(());
         }
         let lane = replica.live_lane(&acting.person.device.public()).map(|lane| lane.rank);
-        let Some((grant, rank)) = replica.best_grant(&acting.person.identity) else { return Ok(()) };
-        if lane.is_none_or(|lane| rank < lane) {
-            let joining =
-                Joining { grant: Some(grant), ..acting.person.joining(acting.submission.via.clone()) };
+        let grant = replica.best_grant(&acting.person.identity);
+        let takes = match (grant, lane) {
+            (Some((_, rank)), lane) => lane.is_none_or(|lane| rank < lane),
+            // In by another device, and this one is new: so it is after the node was restored.
+            (None, lane) => lane.is_none() && replica.may_join(&acting.person.identity),
+        };
+        if takes {
+            let grant = grant.map(|(grant, _)| grant);
+            let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
             self.act(turn, acting, id, Act::JoinChannel(joining), None)?;
         }
         Ok(())
@@ -126,7 +131,7 @@ impl Node {
 
     /// The person of a channel that somebody means: by identity, by account, or by user name where
     /// one person alone goes by it. Those in the channel come before those who left it.
-    fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
+    pub(super) fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
         let id: ChannelId = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         let name = match subject {
             Subject::Identity(identity) => return Ok(*identity),

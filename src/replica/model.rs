@@ -40,7 +40,9 @@ impl Set {
     }
 
     fn numbers(self) -> impl Iterator<Item = usize> + Clone {
-        (0..64).filter(move |number| self.has(*number))
+        let lowest = |rest: u64| (rest != 0).then_some(rest);
+        let all = std::iter::successors(lowest(self.0), move |rest| lowest(rest & (rest - 1)));
+        all.map(|rest| rest.trailing_zeros() as usize)
     }
 }
 

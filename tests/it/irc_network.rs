@@ -224,7 +224,11 @@ async fn stand_in(
         match command {
             Command::Submit { submission, reply } => {
                 let _ = submitted.send(*submission);
-                let _ = reply.send(Ok(Receipt { channel: None, event: Some(EventId([200; 32])) }));
+                let _ = reply.send(Ok(Receipt {
+                    channel: None,
+                    event: Some(EventId([200; 32])),
+                    ..Receipt::default()
+                }));
             }
             Command::Report { delivery, outcome, .. } => {
                 let _ = reported.send((delivery, outcome));

@@ -202,7 +202,8 @@ async fn link(
         return Ok(denied);
     }
     let role = view.and_then(|view| role_in(view, asked.user));
-    let trusted = view.is_none() || is_admin(bridge, asked.user) || role.is_some_and(|role| role <= Role::Admin);
+    let trusted =
+        view.is_none() || is_admin(bridge, asked.user) || role.is_some_and(|role| role <= Role::Admin);
     bridge.trust(&room, trusted).await?;
     let carried = bridge.link(&room, ChannelRef::Name(channel.to_owned()), true).await?;
     if trusted {
@@ -230,7 +231,12 @@ fn needs_consent(bridge: &Bridge, view: &ChannelView, user: &str) -> Option<Stri
     let may = view.policy.join == JoinRule::Open
         || is_admin(bridge, user)
         || role_in(view, user).is_some_and(|role| role <= Role::Moderator);
-    (!may).then(|| format!("Not done: {} takes in only who is let in, so one of its moderators has to link it.", view.name))
+    (!may).then(|| {
+        format!(
+            "Not done: {} takes in only who is let in, so one of its moderators has to link it.",
+            view.name
+        )
+    })
 }
 
 /// Nothing of somebody is carried any more, and they leave where they are.

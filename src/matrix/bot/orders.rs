@@ -106,7 +106,10 @@ impl Ordered<'_> {
         role.ok_or_else(|| {
             let made = self.view.policy.roles.keys().filter(|role| matches!(role, Role::Custom(_)));
             let made: String = made.map(|role| format!(", {}", self.view.policy.role_name(*role))).collect();
-            format!("There is no role “{name}” to give in {}: admin, moderator, member{made}.", self.view.name)
+            format!(
+                "There is no role “{name}” to give in {}: admin, moderator, member{made}.",
+                self.view.name
+            )
         })
     }
 
@@ -121,7 +124,10 @@ impl Ordered<'_> {
                 || self.bridge.ghost_identity(who) == Some(member.identity)
         });
         if now.is_some_and(|member| member.role < role) {
-            return Ok(format!("{who} is more than that. Say: revoke {who} {}", self.view.policy.role_name(role)));
+            return Ok(format!(
+                "{who} is more than that. Say: revoke {who} {}",
+                self.view.policy.role_name(role)
+            ));
         }
         let (channel, subject) = (self.channel(), self.subject(who));
         self.submit(Intent::GrantRole { channel, subject, role }).await?;
@@ -151,7 +157,8 @@ impl Ordered<'_> {
             self.submit(Intent::GrantRole { channel, subject, role: Role::Member }).await?;
         }
         let is_matrix = is_user_id(who) && !self.bridge.names.is_ours(who);
-        let here = self.bridge.carried(self.asked.room).is_some_and(|carried| carried.channel == self.view.id);
+        let here =
+            self.bridge.carried(self.asked.room).is_some_and(|carried| carried.channel == self.view.id);
         let room = if here { Some(self.asked.room) } else { portals::room_of(&self.view) };
         let Some(room) = room.filter(|_| is_matrix) else {
             return Ok(match is_open {
@@ -162,7 +169,9 @@ impl Ordered<'_> {
         match self.bridge.hs.invite(room, who).await {
             Ok(()) => Ok(format!("{who} may join {name}, and is invited to its room.")),
             Err(error) if error.kind() == Kind::Retry => Err(error.into()),
-            Err(error) => Ok(format!("{who} may join {name}, but I could not invite them to its room: {error}.")),
+            Err(error) => {
+                Ok(format!("{who} may join {name}, but I could not invite them to its room: {error}."))
+            }
         }
     }
 

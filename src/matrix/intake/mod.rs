@@ -189,7 +189,7 @@ impl<'a> Round<'a> {
 
     async fn take(&mut self, incoming: Incoming) -> Result<(), Trouble> {
         match incoming {
-            Incoming::Said { at, content, about } => self.said(at, content, about).await,
+            Incoming::Said { at, content, about } => self.said(at, *content, about).await,
             Incoming::Redacted { at, target, reason } => self.redacted(at, &target, reason).await,
             Incoming::Joined { at, user, display_name, renamed } => {
                 self.memory.direct.remove(&at.room);
@@ -457,7 +457,8 @@ impl<'a> Round<'a> {
                 Wish::Join => {
                     let name = self.bridge.carried(&at.room).map_or_else(String::new, |carried| carried.name);
                     let text = format!("{} is in this room, but not in {name}: {refusal}.", at.sender);
-                    bot::say(self.bridge, &at.room, &format!("multichat-refused-{}", at.event_id), &text).await
+                    bot::say(self.bridge, &at.room, &format!("multichat-refused-{}", at.event_id), &text)
+                        .await
                 }
                 Wish::Other => Ok(()),
             };

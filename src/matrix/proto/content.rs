@@ -36,7 +36,10 @@ pub fn event(event: &EventId, message: &Content, related: &Related) -> (&'static
         }
         (Some(Relation::Reaction(_)), None) => {
             let told = format!("reacted with {} to something that is not in this room", message.body);
-            ("m.room.message", text(event, &Content { style: Style::Emote, ..Content::text(told) }, SENT_BYTES))
+            (
+                "m.room.message",
+                text(event, &Content { style: Style::Emote, ..Content::text(told) }, SENT_BYTES),
+            )
         }
         (Some(Relation::Edit(_)), Some(target)) => {
             let mut new = text(event, message, SENT_BYTES / 3);
@@ -137,7 +140,8 @@ mod tests {
         assert_eq!(plain(&message)["formatted_body"], "<b>waves</b>");
         message = Content { formatted: Some("x".repeat(40_000)), ..Content::text("y".repeat(40_000)) };
         assert!(plain(&message).get("formatted_body").is_none(), "the formatted part goes first");
-        for body in ["\u{1}".repeat(limits::BODY_BYTES), "\"".repeat(limits::BODY_BYTES), "漢".repeat(16_000)] {
+        for body in ["\u{1}".repeat(limits::BODY_BYTES), "\"".repeat(limits::BODY_BYTES), "漢".repeat(16_000)]
+        {
             let mut message = Content::text(body);
             let sent = plain(&message).to_string();
             assert!(sent.len() <= SENT_BYTES && sent.len() > 1000, "{}", sent.len());
@@ -164,7 +168,12 @@ mod tests {
                    "is_falling_back": falls_back, "m.in_reply_to": {"event_id": reply_to}}})
         };
         check(thread, target(), "m.room.message", in_thread("$t", true));
-        check(thread, Related { reply_to: Some("$r".into()), ..target() }, "m.room.message", in_thread("$r", false));
+        check(
+            thread,
+            Related { reply_to: Some("$r".into()), ..target() },
+            "m.room.message",
+            in_thread("$r", false),
+        );
         check(
             Relation::Edit(EVENT),
             target(),

@@ -125,7 +125,10 @@ mod tests {
         );
         let table = "<table><tbody><tr><td>1</td><td>2</td></tr></tbody></table>";
         check(table, Some(table));
-        check("<ul><li>one<ul><li>two</li></ul></li></ul>", Some("<ul><li>one<ul><li>two</li></ul></li></ul>"));
+        check(
+            "<ul><li>one<ul><li>two</li></ul></li></ul>",
+            Some("<ul><li>one<ul><li>two</li></ul></li></ul>"),
+        );
     }
 
     #[test]

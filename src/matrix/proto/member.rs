@@ -75,7 +75,9 @@ mod tests {
                 format!("{} {user} {display_name:?}", if renamed { "renamed" } else { "joined" })
             }
             Ok(Incoming::Left { user, reason, .. }) => format!("left {user}: {reason}"),
-            Ok(Incoming::PutOut { at, user, then, reason }) => format!("{then:?} {user} by {}: {reason}", at.sender),
+            Ok(Incoming::PutOut { at, user, then, reason }) => {
+                format!("{then:?} {user} by {}: {reason}", at.sender)
+            }
             Ok(Incoming::LetIn { at, user }) => format!("let in {user} by {}", at.sender),
             Ok(Incoming::Knocked { at, reason }) => format!("knock of {}: {reason}", at.sender),
             Ok(Incoming::Invited { at, direct }) => format!("invited by {} direct={direct}", at.sender),
@@ -97,8 +99,20 @@ mod tests {
         check(a, a, join.clone(), before, "renamed @a:x Some(\"Al\")");
         check(a, a, join.clone(), join.clone(), "ignored: nothing that is shown changed");
         check(a, a, json!({"membership": "leave", "reason": "bye"}), join.clone(), "left @a:x: bye");
-        check(a, a, json!({"membership": "leave"}), json!({"membership": "invite"}), "ignored: membership not carried");
-        check(a, a, json!({"membership": "knock", "reason": "please\n"}), Value::Null, "knock of @a:x: please ");
+        check(
+            a,
+            a,
+            json!({"membership": "leave"}),
+            json!({"membership": "invite"}),
+            "ignored: membership not carried",
+        );
+        check(
+            a,
+            a,
+            json!({"membership": "knock", "reason": "please\n"}),
+            Value::Null,
+            "knock of @a:x: please ",
+        );
         check(a, "no user", join, Value::Null, "refused: malformed event: state_key is not a user's id");
     }
 
@@ -114,7 +128,13 @@ mod tests {
         check(mods, a, leave.clone(), ban, "Free @a:x by @m:x: spam");
         check(mods, a, leave, json!({"membership": "invite"}), "ignored: membership not carried");
         check(mods, a, json!({"membership": "invite"}), Value::Null, "let in @a:x by @m:x");
-        check(mods, GHOST, json!({"membership": "invite"}), Value::Null, "let in @_multichat_b:example.org by @m:x");
+        check(
+            mods,
+            GHOST,
+            json!({"membership": "invite"}),
+            Value::Null,
+            "let in @_multichat_b:example.org by @m:x",
+        );
     }
 
     #[test]
@@ -122,7 +142,13 @@ mod tests {
         let leave = json!({"membership": "leave"});
         check(BOT, "@a:x", leave.clone(), json!({"membership": "join"}), "ignored: ours");
         check(GHOST, GHOST, json!({"membership": "join"}), Value::Null, "ignored: ours");
-        check("@a:x", BOT, json!({"membership": "invite", "is_direct": true}), Value::Null, "invited by @a:x direct=true");
+        check(
+            "@a:x",
+            BOT,
+            json!({"membership": "invite", "is_direct": true}),
+            Value::Null,
+            "invited by @a:x direct=true",
+        );
         check("@a:x", BOT, leave, json!({"membership": "join"}), "removed by @a:x");
     }
 }

@@ -178,12 +178,17 @@ mod tests {
     fn creators_stand_above_all_from_version_12_on() {
         for (version, creator, second) in [("10", 7, 0), ("11", 7, 0), ("12", INFINITE, INFINITE)] {
             let powers = powers(version, "@founder:x", json!({"@founder:x": 7}));
-            assert_eq!((powers.level("@founder:x"), powers.level("@second:x")), (creator, second), "{version}");
+            assert_eq!(
+                (powers.level("@founder:x"), powers.level("@second:x")),
+                (creator, second),
+                "{version}"
+            );
         }
         let bare = Powers { levels: Value::Null, ..powers("11", "@founder:x", json!({})) };
         assert_eq!((bare.level("@founder:x"), bare.level("@a:x")), (100, 0));
         let all = powers("12", "@founder:x", json!({"@mod:x": "50", "@low:x": 49}));
-        let named: Vec<String> = all.powerful().iter().map(|(user, role)| format!("{user} {}", role.name())).collect();
+        let named: Vec<String> =
+            all.powerful().iter().map(|(user, role)| format!("{user} {}", role.name())).collect();
         assert_eq!(named, ["@founder:x admin", "@mod:x moderator", "@second:x admin"]);
     }
 
@@ -216,9 +221,15 @@ mod tests {
         assert_eq!(giving(&room, "@mod:x", Role::Moderator), "so already");
         assert_eq!(giving(&room, "@a:x", Role::Member), "so already");
         assert_eq!(giving(&room, "@mod:x", Role::Member), r#"{"@admin:x":100,"@bot:x":100}"#);
-        assert_eq!(giving(&room, "@a:x", Role::Moderator), r#"{"@a:x":50,"@admin:x":100,"@bot:x":100,"@mod:x":60}"#);
+        assert_eq!(
+            giving(&room, "@a:x", Role::Moderator),
+            r#"{"@a:x":50,"@admin:x":100,"@bot:x":100,"@mod:x":60}"#
+        );
         assert_eq!(giving(&room, "@admin:x", Role::Member), "their power in the room is not below mine");
-        assert_eq!(giving(&room, "@a:x", Role::Custom(500)), r#"{"@a:x":25,"@admin:x":100,"@bot:x":100,"@mod:x":60}"#);
+        assert_eq!(
+            giving(&room, "@a:x", Role::Custom(500)),
+            r#"{"@a:x":25,"@admin:x":100,"@bot:x":100,"@mod:x":60}"#
+        );
         let low = powers("11", "@founder:x", json!({BOT: 50}));
         assert_eq!(giving(&low, "@a:x", Role::Admin), "my power in the room is too low");
         assert_eq!(giving(&low, "@a:x", Role::Moderator), r#"{"@a:x":50,"@bot:x":50}"#);

@@ -96,7 +96,8 @@ pub fn sticker(content: &Value) -> Result<Said, Malformed> {
 pub fn reaction(content: &Value) -> Option<Said> {
     let relation = &content["m.relates_to"];
     let key = relation["key"].as_str().filter(|key| !key.trim().is_empty())?;
-    let target = (relation["rel_type"] == "m.annotation").then(|| event_id(&relation["event_id"])).flatten()?;
+    let target =
+        (relation["rel_type"] == "m.annotation").then(|| event_id(&relation["event_id"])).flatten()?;
     let key: String = key.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let body = cut(&key, limits::REACTION_BYTES).to_owned();
     Some(Said { about: Some(About::Reaction(target)), ..Said::text(Style::Text, body) })
@@ -107,12 +108,18 @@ pub fn poll(content: &Value) -> Option<Said> {
     let start = ["m.poll", "m.poll.start", "org.matrix.msc3381.poll.start"];
     let start = start.iter().map(|key| &content[*key]).find(|start| start.is_object())?;
     let text = |value: &Value| {
-        let plain = [&value["m.text"][0]["body"], &value["m.text"], &value["org.matrix.msc1767.text"], &value["body"]];
+        let plain = [
+            &value["m.text"][0]["body"],
+            &value["m.text"],
+            &value["org.matrix.msc1767.text"],
+            &value["body"],
+        ];
         plain.iter().find_map(|text| text.as_str()).map(|text| text.replace('\n', " "))
     };
     let question = text(&start["question"])?;
     let answers = start["answers"].as_array().into_iter().flatten().filter_map(text).take(ANSWERS);
-    let lines: String = answers.enumerate().map(|(number, answer)| format!("\n{}. {answer}", number + 1)).collect();
+    let lines: String =
+        answers.enumerate().map(|(number, answer)| format!("\n{}. {answer}", number + 1)).collect();
     let body = shorten(format!("asks in a poll: {question}{lines}"), limits::BODY_BYTES);
     Some(Said { about: about(content), ..Said::text(Style::Text, body) })
 }
@@ -144,7 +151,8 @@ fn about(content: &Value) -> Option<About> {
 }
 
 fn formatted(content: &Value, name_of: NameOf<'_>) -> Option<String> {
-    let html = (content["format"] == "org.matrix.custom.html").then(|| content["formatted_body"].as_str()).flatten();
+    let html =
+        (content["format"] == "org.matrix.custom.html").then(|| content["formatted_body"].as_str()).flatten();
     html::sanitised(html?, name_of)
 }
 
@@ -250,7 +258,9 @@ mod tests {
             "Text: > my own quote\\nand more (Reply(\"$a\"))",
         );
         let thread = |falls_back: bool| {
-            related(json!({"rel_type": "m.thread", "event_id": "$r", "is_falling_back": falls_back, "m.in_reply_to": {"event_id": "$a"}}))
+            related(
+                json!({"rel_type": "m.thread", "event_id": "$r", "is_falling_back": falls_back, "m.in_reply_to": {"event_id": "$a"}}),
+            )
         };
         check(thread(true), "Text: x (Thread { root: \"$r\", reply_to: None })");
         check(thread(false), "Text: x (Thread { root: \"$r\", reply_to: Some(\"$a\") })");
@@ -260,14 +270,18 @@ mod tests {
             "Text: hello (Edit(\"$0\"))",
         );
         check(related(json!({"rel_type": "m.replace", "event_id": "$0"})), "Text: x");
-        for nonsense in [json!(7), json!({"m.in_reply_to": 7}), json!({"m.in_reply_to": {"event_id": "a"}}), json!([])] {
+        for nonsense in
+            [json!(7), json!({"m.in_reply_to": 7}), json!({"m.in_reply_to": {"event_id": "a"}}), json!([])]
+        {
             check(related(nonsense), "Text: x");
         }
     }
 
     #[test]
     fn reactions_and_polls() {
-        let react = |key: &str| reaction(&json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": "$a", "key": key}}));
+        let react = |key: &str| {
+            reaction(&json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": "$a", "key": key}}))
+        };
         assert_eq!(react("👍").map(|said| shown(&said)).as_deref(), Some("Text: 👍 (Reaction(\"$a\"))"));
         assert_eq!(react(&"x".repeat(100)).map(|said| said.body.len()), Some(limits::REACTION_BYTES));
         assert!(react(" ").is_none() && reaction(&json!({})).is_none());

@@ -24,7 +24,7 @@ pub enum Incoming {
     /// Somebody said something; `content` names its origin, and `about` what it relates to in the room.
     Said {
         at: Place,
-        content: Content,
+        content: Box<Content>,
         about: Option<About>,
     },
     /// Somebody took back what is `target` in the room.
@@ -204,7 +204,7 @@ fn said(event: &Value, at: Place, said: Option<Said>) -> Result<Incoming, Malfor
         said_at: Timestamp(said_at),
     };
     let content = Content { style, body, formatted, envelope: Envelope::default(), origin: Some(origin) };
-    Ok(Incoming::Said { at, content, about })
+    Ok(Incoming::Said { at, content: Box::new(content), about })
 }
 
 /// What is taken back stands in the content from room version 11 on, before it beside it.
@@ -280,9 +280,17 @@ mod tests {
     #[test]
     fn what_is_said() {
         check("m.room.message", json!({"msgtype": "m.text", "body": "hi"}), "Text @a:x: hi");
-        check("m.room.message", json!({"msgtype": "m.text", "body": "hi", MARK: "abc"}), "ignored: another node's");
+        check(
+            "m.room.message",
+            json!({"msgtype": "m.text", "body": "hi", MARK: "abc"}),
+            "ignored: another node's",
+        );
         check("m.room.message", json!({}), "ignored: empty");
-        check("m.sticker", json!({"body": "blob", "url": "mxc://x/3"}), "Text @a:x: sent a sticker: blob (mxc://x/3)");
+        check(
+            "m.sticker",
+            json!({"body": "blob", "url": "mxc://x/3"}),
+            "Text @a:x: sent a sticker: blob (mxc://x/3)",
+        );
         let relation = json!({"rel_type": "m.annotation", "event_id": "$0", "key": "👍"});
         check("m.reaction", json!({"m.relates_to": relation}), "Text @a:x: 👍 Reaction(\"$0\")");
         check("m.reaction", json!({}), "ignored: empty");

@@ -11,7 +11,9 @@ use serde_json::json;
 
 use super::node::Node;
 use super::stand_in::StandIn;
-use super::{bob, config, deliver, delivery, eventually, free_port, ready_for_tls, registration, request, said};
+use super::{
+    bob, config, deliver, delivery, eventually, free_port, ready_for_tls, registration, request, said,
+};
 
 #[tokio::test]
 async fn matrix_transactions_by_hand() {
@@ -180,4 +182,3 @@ async fn matrix_calls_by_hand() {
     }
     node.close().await;
 }
-

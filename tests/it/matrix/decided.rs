@@ -65,7 +65,10 @@ impl Between {
     fn powers(&self, users: Value) {
         let mut state = self.hs.state.lock().unwrap();
         state.insert("m.room.power_levels".into(), json!({"users": users}));
-        state.insert("m.room.create".into(), json!({"sender": "@founder:x", "content": {"room_version": "11"}}));
+        state.insert(
+            "m.room.create".into(),
+            json!({"sender": "@founder:x", "content": {"room_version": "11"}}),
+        );
     }
 
     fn membership(&self, user: &str, membership: &str) {
@@ -117,7 +120,12 @@ fn member(id: &str, sender: &str, user: &str, membership: &str, before: &str) ->
 async fn matrix_relations_are_found_in_the_same_transaction_and_later() {
     let mut between = Between::open().await;
     let related = |id: &str, relation: Value| {
-        event("m.room.message", id, "@alice:localhost", json!({"msgtype": "m.text", "body": "x", "m.relates_to": relation}))
+        event(
+            "m.room.message",
+            id,
+            "@alice:localhost",
+            json!({"msgtype": "m.text", "body": "x", "m.relates_to": relation}),
+        )
     };
     let reply = |id: &str, to: &str| related(id, json!({"m.in_reply_to": {"event_id": to}}));
     let first = event_of("$1");
@@ -140,7 +148,8 @@ async fn matrix_relations_are_found_in_the_same_transaction_and_later() {
                              "m.relates_to": {"rel_type": "m.replace", "event_id": of}});
         event("m.room.message", id, "@alice:localhost", content)
     };
-    let redact = |id: &str, of: &str| event("m.room.redaction", id, "@alice:localhost", json!({"redacts": of}));
+    let redact =
+        |id: &str, of: &str| event("m.room.redaction", id, "@alice:localhost", json!({"redacts": of}));
     let wishes = between
         .push(&[
             react("$4", "$1"),
@@ -149,7 +158,10 @@ async fn matrix_relations_are_found_in_the_same_transaction_and_later() {
             edit("$7", "$unknown"),
             redact("$8", "$4"),
             redact("$9", "$unknown"),
-            related("$10", json!({"rel_type": "m.thread", "event_id": "$1", "m.in_reply_to": {"event_id": "$2"}})),
+            related(
+                "$10",
+                json!({"rel_type": "m.thread", "event_id": "$1", "m.in_reply_to": {"event_id": "$2"}}),
+            ),
         ])
         .await;
     assert_eq!(
@@ -192,12 +204,11 @@ async fn matrix_no_refusal_is_silent() {
 async fn matrix_decisions_count_by_right_of_the_sender_or_of_a_trusted_room() {
     let mut between = Between::open().await;
     between.deliver(1, bob("Bob"), What::Joined).await;
-    let ghost = format!(
-        "@_multichat_bob_{}:localhost",
-        &Identity(*blake3::hash(b"bob").as_bytes()).to_string()[..8]
-    );
+    let ghost =
+        format!("@_multichat_bob_{}:localhost", &Identity(*blake3::hash(b"bob").as_bytes()).to_string()[..8]);
     let mods = "@mod:localhost";
-    let mut levels = event("m.room.power_levels", "$4", mods, json!({"users": {"@a:localhost": 50, &ghost: 100}}));
+    let mut levels =
+        event("m.room.power_levels", "$4", mods, json!({"users": {"@a:localhost": 50, &ghost: 100}}));
     levels["unsigned"] = json!({"prev_content": {"users": {"@a:localhost": 100, "@gone:localhost": 50}}});
     let decided = [
         member("$1", mods, &ghost, "leave", "join"),
@@ -229,6 +240,15 @@ async fn matrix_decisions_count_by_right_of_the_sender_or_of_a_trusted_room() {
     expected.sort();
     assert_eq!(by_right, expected);
 
+    // What the person behind the ghost said before that counted comes after it: the ghost stays out.
+    between.hs.sent();
+    let late = between.deliver(2, bob("Bob"), What::Message(Content::text("late"))).await;
+    assert!(late.len() == 1 && late[0].contains("<Bob> late (said before they were removed)"), "{late:?}");
+    let again = between.deliver(3, bob("Bob"), What::Joined).await;
+    assert_eq!(again, ["POST v3/join/!room:localhost {}"]);
+    let heard = between.deliver(4, bob("Bob"), What::Message(Content::text("back"))).await;
+    assert!(heard[0].contains(r#""body":"back""#), "{heard:?}");
+
     // Who has no right yet: the node does it, as the room counts for its channel.
     between.node.look(|kept| kept.deny = Some(Refusal::NotPermitted("remove_members")));
     let tried = between.push(&[member("$11", mods, &ghost, "leave", "join")]).await;
@@ -258,8 +278,12 @@ async fn matrix_roles_and_removals_go_out_or_are_said() {
     };
     between.powers(json!({BOT: 100, "@alice:localhost": 0}));
     between.membership("@alice:localhost", "join");
-    let sent = between.deliver(1, bob("Bob"), What::Granted { subject: alice(), role: Role::Moderator }).await;
-    assert_eq!(sent, [r#"PUT state/m.room.power_levels/ {"users":{"@alice:localhost":50,"@multichatbot:localhost":100}}"#]);
+    let sent =
+        between.deliver(1, bob("Bob"), What::Granted { subject: alice(), role: Role::Moderator }).await;
+    assert_eq!(
+        sent,
+        [r#"PUT state/m.room.power_levels/ {"users":{"@alice:localhost":50,"@multichatbot:localhost":100}}"#]
+    );
     let out = |then| What::Revoked { subject: alice(), then, reason: "spam".into() };
     between.powers(json!({BOT: 100, "@alice:localhost": 50}));
     let sent = between.deliver(2, bob("Bob"), out(Standing::Out)).await;
@@ -273,7 +297,11 @@ async fn matrix_roles_and_removals_go_out_or_are_said() {
     let sent = between.deliver(3, bob("Bob"), out(Standing::Banned)).await;
     assert_eq!(sent[1], r#"POST ban {"reason":"spam (by Bob)","user_id":"@alice:localhost"}"#);
     between.membership("@alice:localhost", "ban");
-    assert_eq!(between.deliver(4, bob("Bob"), out(Standing::Banned)).await, Vec::<String>::new(), "so already");
+    assert_eq!(
+        between.deliver(4, bob("Bob"), out(Standing::Banned)).await,
+        Vec::<String>::new(),
+        "so already"
+    );
     let sent = between.deliver(5, bob("Bob"), out(Standing::Free)).await;
     assert_eq!(sent, [r#"POST unban {"reason":"spam (by Bob)","user_id":"@alice:localhost"}"#]);
 
@@ -282,9 +310,17 @@ async fn matrix_roles_and_removals_go_out_or_are_said() {
     between.powers(json!({BOT: 100, "@alice:localhost": 100}));
     between.hs.forbidden.lock().unwrap().push("/kick".into());
     let sent = between.deliver(6, bob("Bob"), out(Standing::Out)).await;
-    assert!(sent[1].contains("@alice:localhost was removed from #rust (spam (by Bob)), but I may not do so in this room"), "{sent:?}");
+    assert!(
+        sent[1].contains(
+            "@alice:localhost was removed from #rust (spam (by Bob)), but I may not do so in this room"
+        ),
+        "{sent:?}"
+    );
     let sent = between.deliver(7, bob("Bob"), out(Standing::Demoted(Role::Member))).await;
-    assert!(sent[0].contains("keeps their power in this room: their power in the room is not below mine"), "{sent:?}");
+    assert!(
+        sent[0].contains("keeps their power in this room: their power in the room is not below mine"),
+        "{sent:?}"
+    );
 
     // Settings: only what is not so already.
     let open = What::Changed(Change::Join(JoinRule::Invite));
@@ -295,7 +331,10 @@ async fn matrix_roles_and_removals_go_out_or_are_said() {
     let sent = between.deliver(10, bob("Bob"), What::Changed(Change::Retention(Some(86_400_000)))).await;
     assert!(sent[0].contains("Bob set in #rust how long texts stay: 1d."), "{sent:?}");
     let sent = between.deliver(11, bob("Bob"), What::Knocked { reason: "please".into() }).await;
-    assert!(sent[0].contains("Bob asks to be let into #rust: please. Who may do so says: !mc invite Bob"), "{sent:?}");
+    assert!(
+        sent[0].contains("Bob asks to be let into #rust: please. Who may do so says: !mc invite Bob"),
+        "{sent:?}"
+    );
     between.node.close().await;
 }
 
@@ -318,7 +357,10 @@ async fn matrix_void_and_withheld_messages_are_not_silently_gone() {
     // What another took back is taken back by the ghost who said it, and once only.
     let redacted = What::Redacted { target: void, sender: bob("Bob").identity, reason: String::new() };
     let sent = between.deliver(2, bob("Bob"), redacted).await;
-    assert!(sent[0].starts_with("PUT redact/$e/") && sent[0].ends_with(r#"{"reason":"taken back by Bob"}"#), "{sent:?}");
+    assert!(
+        sent[0].starts_with("PUT redact/$e/") && sent[0].ends_with(r#"{"reason":"taken back by Bob"}"#),
+        "{sent:?}"
+    );
 
     // A message that may not go to this homeserver is not sent, and the room is told once.
     let mut narrow = Content::text("secret");

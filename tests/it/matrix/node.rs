@@ -76,7 +76,7 @@ impl Kept {
             }
             _ => {}
         }
-        Ok(Receipt { channel: None, event: None })
+        Ok(Receipt::default())
     }
 
     /// A message becomes an event, the same one however often it comes.
@@ -180,4 +180,3 @@ impl Node {
         assert_eq!(ended.expect("stops within five seconds").expect("no panic"), Ok(()));
     }
 }
-

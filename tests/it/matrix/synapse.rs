@@ -181,8 +181,9 @@ impl User {
     /// The events of a type in a room, oldest first.
     pub async fn events(&self, room: &str, kind: &str) -> Vec<Value> {
         let filter = format!("%7B%22types%22%3A%5B%22{kind}%22%5D%7D");
-        let page =
-            self.call("GET", &format!("rooms/{room}/messages?dir=b&limit=200&filter={filter}"), Value::Null).await;
+        let page = self
+            .call("GET", &format!("rooms/{room}/messages?dir=b&limit=200&filter={filter}"), Value::Null)
+            .await;
         page["chunk"].as_array().unwrap().iter().rev().cloned().collect()
     }
 
@@ -220,4 +221,3 @@ pub async fn connected(name: &str, channels: &[&str]) -> Option<(Synapse, Node, 
     eventually("the ping goes through", async || ping(&synapse.base, &registration).await.ok()).await;
     Some((synapse, node, registration))
 }
-

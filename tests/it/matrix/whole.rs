@@ -116,7 +116,6 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
         bot_says(&mut carol, &room, "!mc members", "Carol (@carol:localhost), moderator").await;
         let kick = json!({"user_id": ghost, "reason": "enough"});
         carol.call("POST", &format!("rooms/{room}/kick"), kick).await;
-        bob.say(&channel, "late words").unwrap();
         eventually("bob is out of the channel", async || {
             alice.say(&room, "!mc members").await;
             let answers = alice.messages(&room).await;
@@ -124,6 +123,10 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
             (!last["content"]["body"].as_str()?.contains("bob")).then_some(())
         })
         .await;
+        bob.say(&channel, "late words").unwrap();
+        alice.say(&room, "!mc status").await;
+        alice.sees(&room, "peers").await;
+        membership_becomes(&alice, &room, &ghost, "leave").await;
         assert!(
             alice.messages(&room).await.iter().all(|event| event["content"]["body"] != "late words"),
             "late words stay out"
@@ -135,7 +138,8 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
         let ghost = alice.sees(&room, "hi from bob2").await["sender"].as_str().unwrap().to_owned();
         alice.say(&room, "!mc grant bob2 moderator").await;
         alice.sees(&room, "bob2 is moderator of").await;
-        eventually("the ghost's power", async || (power_of(&alice, &room, &ghost).await == 50).then_some(())).await;
+        eventually("the ghost's power", async || (power_of(&alice, &room, &ghost).await == 50).then_some(()))
+            .await;
         alice.say(&room, "!mc revoke bob2").await;
         eventually("no power", async || power_of(&alice, &room, &ghost).await.is_null().then_some(())).await;
         alice.say(&room, "!mc ban @carol:localhost spam").await;
@@ -176,7 +180,8 @@ async fn what_is_said_about_what_was_said_crosses_between_rooms() {
     let seen = alice.sees(&here, "in a thread").await;
     assert_eq!(seen["content"]["m.relates_to"]["rel_type"], "m.thread");
     assert_eq!(seen["content"]["m.relates_to"]["event_id"], said);
-    let annotation = |target: &str| json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": target, "key": "👍"}});
+    let annotation =
+        |target: &str| json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": target, "key": "👍"}});
     let reaction = dave.send(&there, "m.reaction", annotation(&copy)).await;
     let shown = eventually("the reaction", async || alice.events(&here, "m.reaction").await.pop()).await;
     assert_eq!(shown["content"]["m.relates_to"]["event_id"], said);
@@ -207,7 +212,9 @@ async fn what_is_said_about_what_was_said_crosses_between_rooms() {
     let words = alice.send(&here, "m.room.message", json!({"msgtype": "m.text", "body": "keep this"})).await;
     let kept = dave.sees(&there, "keep this").await["event_id"].clone();
     alice.call("PUT", &format!("rooms/{here}/state/m.room.pinned_events/"), json!({"pinned": [words]})).await;
-    alice.call("PUT", &format!("rooms/{here}/state/m.room.join_rules/"), json!({"join_rule": "invite"})).await;
+    alice
+        .call("PUT", &format!("rooms/{here}/state/m.room.join_rules/"), json!({"join_rule": "invite"}))
+        .await;
     for (kind, expect) in [
         ("m.room.name", json!({"name": "A pair"})),
         ("m.room.topic", json!({"topic": "two rooms"})),

@@ -227,7 +227,8 @@ pub const FOUND: usize = 20;
 pub fn found(channel: &str, found: &[News], read: usize) -> String {
     let line = |news: &News| match &news.what {
         crate::chat::view::What::Message(content) => {
-            let body: String = content.body.chars().take(200).map(|c| if c == '\n' { ' ' } else { c }).collect();
+            let body: String =
+                content.body.chars().take(200).map(|c| if c == '\n' { ' ' } else { c }).collect();
             format!("<{}> {body}", news.author.profile.name())
         }
         _ => String::new(),
@@ -291,8 +292,21 @@ mod tests {
             "Node aaaaaaaa…: 0 peers, 2 channels, 9 events.\n3 messages wait for matrix."
         );
         for word in [
-            "list", "join", "create", "leave", "whoami", "status", "link", "unlink", "members", "grant", "kick",
-            "invite", "policy", "expire", "forget me",
+            "list",
+            "join",
+            "create",
+            "leave",
+            "whoami",
+            "status",
+            "link",
+            "unlink",
+            "members",
+            "grant",
+            "kick",
+            "invite",
+            "policy",
+            "expire",
+            "forget me",
         ] {
             assert!(help("@multichatbot:x").contains(&format!("\n{word}")), "{word}");
         }
@@ -308,7 +322,9 @@ mod tests {
         shown.policy.apply(&Change::Retention(Some(7 * 86_400_000)));
         shown.policy.apply(&Change::Join(JoinRule::Knock));
         let said = policy(&shown);
-        for line in ["join: knock, who is let in, and others may ask", "retention: 7d", "moderated: off", "flow: any"] {
+        for line in
+            ["join: knock, who is let in, and others may ask", "retention: 7d", "moderated: off", "flow: any"]
+        {
             assert!(said.contains(line), "{said}");
         }
     }

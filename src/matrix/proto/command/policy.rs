@@ -113,7 +113,17 @@ mod tests {
         check("flow irc:libera matrix:example.org", Change::Flow(Flow::Only(sinks)));
         assert_eq!(parse(&[]), Ok(Wanted::Show));
         assert_eq!(parse(&["moderated", "on"]), Ok(Wanted::Moderated(true)));
-        for bad in ["help", "slow 0/1s", "slow 3", "retention 0d", "retention d", "retention 7", "flow x:y", "join us", "ttl 99999999999999999999d"] {
+        for bad in [
+            "help",
+            "slow 0/1s",
+            "slow 3",
+            "retention 0d",
+            "retention d",
+            "retention 7",
+            "flow x:y",
+            "join us",
+            "ttl 99999999999999999999d",
+        ] {
             let words: Vec<&str> = bad.split(' ').collect();
             assert_eq!(parse(&words), Err(HELP.to_owned()), "{bad}");
         }
