@@ -240,6 +240,15 @@ async fn matrix_decisions_count_by_right_of_the_sender_or_of_a_trusted_room() {
     expected.sort();
     assert_eq!(by_right, expected);
 
+    // What the person behind the ghost said before that counted comes after it: the ghost stays out.
+    between.hs.sent();
+    let late = between.deliver(2, bob("Bob"), What::Message(Content::text("late"))).await;
+    assert!(late.len() == 1 && late[0].contains("<Bob> late (said before they were removed)"), "{late:?}");
+    let again = between.deliver(3, bob("Bob"), What::Joined).await;
+    assert_eq!(again, ["POST v3/join/!room:localhost {}"]);
+    let heard = between.deliver(4, bob("Bob"), What::Message(Content::text("back"))).await;
+    assert!(heard[0].contains(r#""body":"back""#), "{heard:?}");
+
     // Who has no right yet: the node does it, as the room counts for its channel.
     between.node.look(|kept| kept.deny = Some(Refusal::NotPermitted("remove_members")));
     let tried = between.push(&[member("$11", mods, &ghost, "leave", "join")]).await;

@@ -116,7 +116,6 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
         bot_says(&mut carol, &room, "!mc members", "Carol (@carol:localhost), moderator").await;
         let kick = json!({"user_id": ghost, "reason": "enough"});
         carol.call("POST", &format!("rooms/{room}/kick"), kick).await;
-        bob.say(&channel, "late words").unwrap();
         eventually("bob is out of the channel", async || {
             alice.say(&room, "!mc members").await;
             let answers = alice.messages(&room).await;
@@ -124,6 +123,10 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
             (!last["content"]["body"].as_str()?.contains("bob")).then_some(())
         })
         .await;
+        bob.say(&channel, "late words").unwrap();
+        alice.say(&room, "!mc status").await;
+        alice.sees(&room, "peers").await;
+        membership_becomes(&alice, &room, &ghost, "leave").await;
         assert!(
             alice.messages(&room).await.iter().all(|event| event["content"]["body"] != "late words"),
             "late words stay out"
