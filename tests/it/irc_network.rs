@@ -6,7 +6,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use multichat::base::config::{NetworkConfig, NetworkMode, SaslConfig};
+use multichat::base::config::{Consent, NetworkConfig, SaslConfig};
 use multichat::base::{ChannelId, EventId, Identity, Kind, Timestamp};
 use multichat::chat::access::Role;
 use multichat::chat::intent::{Actor, Intent, Submission};
@@ -14,7 +14,7 @@ use multichat::chat::message::{Content, Link, Style};
 use multichat::chat::profile::Profile;
 use multichat::chat::view::{ChannelView, Member, News, What};
 use multichat::irc::network::Network;
-use multichat::port::{Command, Connector, Delivery, Fault, Handle, Outcome, Port, Receipt};
+use multichat::port::{Command, Connector, Delivery, Fault, Handle, Outcome, Port, Receipt, Refusal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -150,6 +150,7 @@ struct Rig {
     deliveries: mpsc::Sender<Delivery>,
     submissions: mpsc::UnboundedReceiver<Submission>,
     reports: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    remembered: mpsc::UnboundedReceiver<(String, String)>,
     cancel: CancellationToken,
     running: JoinHandle<Result<(), Fault>>,
 }
@@ -161,13 +162,22 @@ impl Rig {
 
     fn start_with(address: String, sasl: Option<SaslConfig>, roots: Option<rustls::RootCertStore>) -> Self {
         let config = NetworkConfig {
-            address: address.clone(),
             tls: roots.is_some(),
-            nick: "relay".into(),
+            owner: Some("op@example.org".into()),
             sasl,
-            mode: NetworkMode::Relay,
+            consent: Consent::Given,
             flood: None,
+            ..NetworkConfig::at(address.clone(), "relay")
         };
+        Self::start_of(config, roots, Vec::new())
+    }
+
+    fn start_of(
+        config: NetworkConfig,
+        roots: Option<rustls::RootCertStore>,
+        notes: Vec<(String, Vec<u8>)>,
+    ) -> Self {
+        let address = config.address.clone();
         let mut network = Network::new("test".into(), config);
         if let Some(roots) = roots {
             network = network.with_roots(roots);
@@ -176,17 +186,18 @@ impl Rig {
         let (deliveries, receiver) = mpsc::channel(4096);
         let (submitted, submissions) = mpsc::unbounded_channel();
         let (reported, reports) = mpsc::unbounded_channel();
-        tokio::spawn(stand_in(requests, submitted, reported));
+        let (noted, remembered) = mpsc::unbounded_channel();
+        tokio::spawn(stand_in(requests, submitted, reported, noted));
         let cancel = CancellationToken::new();
         let port = Port {
             channels: vec![channel(&address)],
-            notes: Vec::new(),
+            notes,
             deliveries: receiver,
             handle: Handle::new(network.door(), commands),
             cancel: cancel.clone(),
         };
         let running = tokio::spawn(Box::new(network).run(port));
-        Self { address, deliveries, submissions, reports, cancel, running }
+        Self { address, deliveries, submissions, reports, remembered, cancel, running }
     }
 
     async fn deliver(&self, id: u64, name: &str, content: Content) {
@@ -219,15 +230,30 @@ async fn stand_in(
     mut requests: mpsc::Receiver<Command>,
     submitted: mpsc::UnboundedSender<Submission>,
     reported: mpsc::UnboundedSender<(u64, Outcome)>,
+    noted: mpsc::UnboundedSender<(String, String)>,
 ) {
     while let Some(command) = requests.recv().await {
         match command {
             Command::Submit { submission, reply } => {
+                // This channel's policy lets nobody moderate but Op.
+                let lets = match (&submission.actor, &submission.intent) {
+                    (_, Intent::SendMessage { .. } | Intent::LeaveChannel { .. }) => true,
+                    (Actor::Person { profile, .. }, _) => profile.username == "Op",
+                    _ => false,
+                };
                 let _ = submitted.send(*submission);
-                let _ = reply.send(Ok(Receipt { channel: None, event: Some(EventId([200; 32])) }));
+                let receipt = Receipt { channel: None, event: Some(EventId([200; 32])) };
+                let _ = reply.send(if lets { Ok(receipt) } else { Err(Refusal::NotPermitted("set_topic")) });
             }
             Command::Report { delivery, outcome, .. } => {
                 let _ = reported.send((delivery, outcome));
+            }
+            Command::Remember { key, value, reply, .. } => {
+                let _ = noted.send((key, String::from_utf8(value).unwrap()));
+                let _ = reply.send(());
+            }
+            Command::History { reply, .. } => {
+                let _ = reply.send(Vec::new());
             }
             _ => panic!("the connector asks for nothing else"),
         }
@@ -418,7 +444,7 @@ async fn a_wrong_password_ends_with_a_clear_fault() {
             writer.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    let sasl = SaslConfig { account: "acc".into(), password: Some("wrong".into()), password_file: None };
+    let sasl = SaslConfig::with_password("acc", "wrong");
     let rig = Rig::start(address, Some(sasl));
     let fault = timeout(PATIENCE, rig.running).await.expect("it goes on").unwrap().unwrap_err();
     assert_eq!(fault.kind, Kind::Denied);

@@ -1,20 +1,29 @@
 //! Transcripts of sessions with a network. Lines that begin with `connect`, `lost`, `<`, `+`,
-//! `deliver` and `unlink` go in; the others are what comes out.
+//! `deliver`, `unlink`, `accept` and `refuse` go in; the others are what comes out. The last two
+//! answer the latest wish. What a wish's answer is waited for is told by nothing here.
 
 use proptest::prelude::*;
 
-use super::registration::{Credentials, variant};
+use super::registration::{Account, Credentials, variant};
 use super::render::tests::news;
 use super::session::{Output, Session, Setup};
-use crate::base::{ChannelId, Timestamp};
-use crate::chat::intent::{Actor, Intent};
-use crate::chat::message::{Content, Link, Origin, Style};
+use super::wire;
+use crate::base::config::{Consent, SaslMechanism};
+use crate::base::{ChannelId, EventId, Kind, Timestamp};
+use crate::chat::intent::{Actor, Intent, Subject};
+use crate::chat::message::{Content, Link, Origin, Relation, Style};
 use crate::chat::view::What;
 use crate::node::{Delivery, Outcome};
 
 fn setup() -> Setup {
-    let credentials = Credentials { nick: "relay".into(), sasl: None };
-    Setup { network: "net:6667".into(), credentials, flood: None }
+    let credentials =
+        Credentials { nick: "relay".into(), real_name: "Multichat relay".into(), account: None };
+    Setup { network: "net:6667".into(), credentials, flood: None, consent: Consent::Given }
+}
+
+fn account(password: &str, mechanism: SaslMechanism) -> Account {
+    let (name, password, nonce) = ("acc".into(), password.into(), "seed".into());
+    Account { name, password, mechanism, nickserv: false, nonce }
 }
 
 fn link(channel: &str) -> Link {
@@ -25,6 +34,8 @@ struct Run {
     session: Session,
     now: Timestamp,
     transcript: Vec<String>,
+    /// The latest wish.
+    token: u64,
 }
 
 impl Run {
@@ -34,7 +45,7 @@ impl Run {
         for channel in channels {
             session.link(now, &link(channel), ChannelId([7; 32]));
         }
-        Self { session, now, transcript: Vec::new() }
+        Self { session, now, transcript: Vec::new(), token: 0 }
     }
 
     fn input(&mut self, line: &str) {
@@ -44,13 +55,19 @@ impl Run {
             "lost" => self.session.lost("gone"),
             "<" => {
                 let rest = rest.replace("^A", "\x01").replace("^B", "\x02");
-                self.session.receive(self.now, rest.parse().unwrap());
+                let message = wire::with_modes(rest.parse().unwrap(), &rest);
+                self.session.receive(self.now, message);
             }
             "unlink" => self.session.unlink(self.now, &link(rest)),
             "deliver" => {
                 let [id, channel, name, text] = rest.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
                 self.deliver(id.parse().unwrap(), channel, name, Content::text(text));
             }
+            "accept" => {
+                let event = EventId([rest.parse().unwrap(); 32]);
+                self.session.answered(self.now, self.token, Ok(Some(event)));
+            }
+            "refuse" => self.session.answered(self.now, self.token, Err((Kind::Denied, rest.into()))),
             wait => {
                 self.now = self.now.plus_ms(wait.strip_prefix('+').unwrap().parse().unwrap());
                 self.session.tick(self.now);
@@ -81,24 +98,10 @@ impl Run {
                 Output::Report { delivery, outcome: Outcome::Failed { reason } } => {
                     format!("failed {delivery} {reason}")
                 }
-                Output::Submit(submission) => {
-                    let Actor::Person { account, .. } = submission.actor else { panic!() };
-                    match submission.intent {
-                        Intent::SendMessage { content, .. } => {
-                            let Origin { link: Link::Irc { channel, .. }, external_id, said_at } =
-                                content.origin.unwrap()
-                            else {
-                                panic!()
-                            };
-                            let html = content.formatted.map(|html| format!(" ({html})")).unwrap_or_default();
-                            format!(
-                                "{:?} in {channel} by {account}, id {external_id}, at {}: {}{html}",
-                                content.style, said_at.0, content.body
-                            )
-                        }
-                        Intent::LeaveChannel { reason, .. } => format!("leave of {account}: {reason}"),
-                        other => panic!("{other:?}"),
-                    }
+                Output::Remember { key, value } => format!("note {key} = {value}"),
+                Output::Submit { submission, token } => {
+                    self.token = token;
+                    wish(submission.actor, submission.intent)
                 }
             };
             self.transcript.push(line.replace('\u{200b}', "").replace('\x01', "^A").replace('\x02', "^B"));
@@ -106,10 +109,45 @@ impl Run {
     }
 }
 
+/// A wish in one line.
+fn wish(actor: Actor, intent: Intent) -> String {
+    let Actor::Person { account, profile } = actor else { panic!() };
+    let subject = |subject: Subject| match subject {
+        Subject::Name(name) => name,
+        Subject::Identity(identity) => identity.to_string(),
+    };
+    match intent {
+        Intent::SendMessage { content, .. } => {
+            let Origin { link: Link::Irc { channel, .. }, external_id, said_at } = content.origin.unwrap() else {
+                panic!()
+            };
+            let html = content.formatted.map(|html| format!(" ({html})")).unwrap_or_default();
+            let relation = content.envelope.relation.map(|relation| match relation {
+                Relation::Reply(event) => format!(" answers {}", event.as_bytes()[0]),
+                Relation::Reaction(event) => format!(" reacts to {}", event.as_bytes()[0]),
+                other => panic!("{other:?}"),
+            });
+            let (style, relation, at) = (content.style, relation.unwrap_or_default(), said_at.0);
+            let body = content.body.replace('\n', " / ");
+            format!("{style:?} in {channel} by {account}, id {external_id}, at {at}:{relation} {body}{html}")
+        }
+        Intent::LeaveChannel { reason, .. } => format!("leave of {account}: {reason}"),
+        Intent::RevokeRole { subject: of, then, reason, .. } => {
+            format!("{account} revokes {}: {then:?} ({reason})", subject(of))
+        }
+        Intent::GrantRole { subject: to, role, .. } => format!("{account} grants {}: {role:?}", subject(to)),
+        Intent::UpdateChannel { change, .. } => format!("{account} ({}) changes {change:?}", profile.username),
+        Intent::RedactMessage { target, reason, .. } => {
+            format!("{account} takes back {}: {reason}", target.as_bytes()[0])
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 fn check_with(setup: Setup, channels: &[&str], transcript: &str) {
     let expect: Vec<_> = transcript.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut run = Run::new(setup, channels);
-    let inputs = ["connect", "lost", "<", "deliver", "unlink"];
+    let inputs = ["connect", "lost", "<", "deliver", "unlink", "accept", "refuse"];
     for line in &expect {
         if inputs.contains(&line.split(' ').next().unwrap()) || line.starts_with('+') {
             run.input(line);
@@ -130,6 +168,7 @@ const WELCOME: &str = "
     < :srv 422 relay :No MOTD
     > JOIN #c
     < :relay!~relay@host JOIN #c
+    > MODE #c
 ";
 
 fn check(transcript: &str) {
@@ -139,7 +178,7 @@ fn check(transcript: &str) {
 #[test]
 fn registration_with_sasl_and_echo() {
     let mut setup = setup();
-    setup.credentials.sasl = Some(("acc".into(), "pass".into()));
+    setup.credentials.account = Some(account("pass", SaslMechanism::Auto));
     let transcript = "
         connect
         > CAP LS 302
@@ -161,6 +200,7 @@ fn registration_with_sasl_and_echo() {
         < :srv 376 relay :End of MOTD
         > JOIN #c
         < :relay!~relay@host JOIN #c
+        > MODE #c
         deliver 1 #c alice hello
         > PRIVMSG #c :<alice> hello
         < @msgid=m1;time=2024-01-01T00:00:00.000Z :relay!~relay@host PRIVMSG #c :<alice> hello
@@ -172,7 +212,7 @@ fn registration_with_sasl_and_echo() {
 #[test]
 fn a_wrong_password_is_said_clearly() {
     let mut setup = setup();
-    setup.credentials.sasl = Some(("acc".into(), "wrong".into()));
+    setup.credentials.account = Some(account("wrong", SaslMechanism::Auto));
     let begin = "
         connect
         > CAP LS 302
@@ -310,6 +350,7 @@ fn a_kick_is_honoured_for_a_while() {
         deliver 1 #c alice one
         deliver 2 #c alice two
         < :relay!~relay@host JOIN #c
+        > MODE #c
         > PRIVMSG #c :<alice> one
         > PRIVMSG #c :<alice> two
         > PING mc2
