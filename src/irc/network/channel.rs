@@ -86,9 +86,8 @@ impl State {
     }
 
     /// Who goes by that name, of those who spoke here.
-    pub fn named(&self, name: &str) -> Option<Identity> {
-        let mut found = self.voices.iter().rev().filter(|(_, other)| other.eq_ignore_ascii_case(name));
-        found.next().map(|(identity, _)| *identity)
+    pub fn named(&self, name: &str) -> Option<(Identity, String)> {
+        self.voices.iter().rev().find(|(_, other)| other.eq_ignore_ascii_case(name)).cloned()
     }
 
     /// Who spoke here, the latest first.
@@ -114,7 +113,10 @@ impl State {
 
     /// The ban that we set against somebody.
     pub fn mask_of(&self, identity: &Identity) -> Option<String> {
-        self.bans.iter().find(|(_, ban)| ban.identity.as_ref() == Some(identity)).map(|(mask, _)| mask.clone())
+        self.bans
+            .iter()
+            .find(|(_, ban)| ban.identity.as_ref() == Some(identity))
+            .map(|(mask, _)| mask.clone())
     }
 
     /// Whether an operator's ban put this account out.

@@ -71,10 +71,6 @@ mod tests {
         check("same  words", "same words", "");
         check("", "all of it", "*all of it* (added)");
         let long = |word: &str| format!("{}{word} {}", "before ".repeat(30), "after ".repeat(30));
-        check(
-            &long("x"),
-            &long("y"),
-            "… before before before before *y* after after after after … (was: x)",
-        );
+        check(&long("x"), &long("y"), "… before before before before *y* after after after after … (was: x)");
     }
 }

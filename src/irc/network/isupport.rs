@@ -41,7 +41,8 @@ pub(super) struct ISupport {
 impl Default for ISupport {
     fn default() -> Self {
         Self {
-            case_mapping: CaseMapping::Rfc1459, line_len: 512,
+            case_mapping: CaseMapping::Rfc1459,
+            line_len: 512,
             channel_limit: None,
             prefixes: vec![('o', '@'), ('v', '+')],
             channel_modes: ["b", "k", "l", "imnpst"].map(str::to_owned),
@@ -184,7 +185,10 @@ mod tests {
             change(true, 'b', Some("*!*@h")),
         ];
         assert_eq!(support.changes(&arguments), expect);
-        assert_eq!(["~", "+@", "%", "+", ""].map(|signs| support.is_operator(signs)), [true, true, false, false, false]);
+        assert_eq!(
+            ["~", "+@", "%", "+", ""].map(|signs| support.is_operator(signs)),
+            [true, true, false, false, false]
+        );
         assert_eq!(support.account_ban.as_deref(), Some("~a:"));
     }
 }

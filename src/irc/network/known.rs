@@ -170,8 +170,7 @@ mod tests {
             assert_eq!((message.body.as_str(), message.before(&event(2))), ("two", "one"));
         }
         assert_eq!(known.by_id("m1"), Some(event(1)));
-        let redacted =
-            What::Redacted { target: event(1), sender: Identity([1; 32]), reason: String::new() };
+        let redacted = What::Redacted { target: event(1), sender: Identity([1; 32]), reason: String::new() };
         known.note(&news("alice", 3, redacted), "net");
         let message = known.get(&event(1)).unwrap();
         assert_eq!((message.body.as_str(), message.before(&event(9)), message.ids.len()), ("", "", 1));

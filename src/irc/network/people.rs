@@ -111,7 +111,9 @@ impl People {
 
     /// A rank was given or taken.
     pub fn rank(&mut self, key: &str, channel: &str, sign: char, set: bool) {
-        let Some(signs) = self.users.get_mut(key).and_then(|user| user.seats.get_mut(channel)) else { return };
+        let Some(signs) = self.users.get_mut(key).and_then(|user| user.seats.get_mut(channel)) else {
+            return;
+        };
         signs.retain(|other| other != sign);
         if set {
             signs.push(sign);
@@ -135,8 +137,7 @@ impl People {
             let spoke_here = user.spoke.as_ref().is_some_and(|spoke| spoke.channels.contains(channel));
             !listed.contains(*key) && (spoke_here || user.seats.contains_key(channel))
         };
-        let gone: Vec<String> =
-            self.users.iter().filter(is_gone).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<String> = self.users.iter().filter(is_gone).map(|(key, _)| key.clone()).collect();
         for key in gone {
             self.part(&key, Some(channel), "", false, now_ms);
         }
@@ -358,7 +359,10 @@ mod tests {
         assert_eq!(people.account("bob"), "bob@net");
         people.renamed("bob", "bobby", "bobby");
         speaker(&mut people, "bob");
-        assert_eq!((people.account("bobby").as_str(), people.account("bob").as_str()), ("bob@net", "bob~2@net"));
+        assert_eq!(
+            (people.account("bobby").as_str(), people.account("bob").as_str()),
+            ("bob@net", "bob~2@net")
+        );
         people.meet("bob", "bob").unwrap().services = Some("Acc".into());
         assert_eq!(people.account("bob"), "account:acc@net");
         people.part("bobby", None, "bye", false, 0);

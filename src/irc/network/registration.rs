@@ -167,8 +167,7 @@ impl Registration {
     }
 
     fn request(&mut self) -> Step {
-        let mut names: Vec<_> =
-            WANTED.into_iter().filter(|name| self.offered.contains_key(*name)).collect();
+        let mut names: Vec<_> = WANTED.into_iter().filter(|name| self.offered.contains_key(*name)).collect();
         if self.credentials.account.is_some() {
             if self.offered.contains_key("sasl") {
                 names.insert(0, "sasl");
@@ -293,11 +292,8 @@ impl Registration {
 /// A SASL message in the pieces that `AUTHENTICATE` takes.
 fn in_chunks(answer: &str) -> Vec<Message> {
     let response = STANDARD.encode(answer);
-    let mut chunks: Vec<_> = response
-        .as_bytes()
-        .chunks(400)
-        .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
-        .collect();
+    let mut chunks: Vec<_> =
+        response.as_bytes().chunks(400).map(|chunk| String::from_utf8_lossy(chunk).into_owned()).collect();
     if response.len().is_multiple_of(400) {
         chunks.push("+".into());
     }

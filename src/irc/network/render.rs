@@ -251,7 +251,8 @@ pub(super) fn one_line(text: &str, characters: usize) -> String {
         short.push('…');
     }
     // A grapheme may be long by itself; a name or quote must not fill the line.
-    let end = (0..=short.len().min(characters.saturating_mul(4))).rev().find(|at| short.is_char_boundary(*at));
+    let end =
+        (0..=short.len().min(characters.saturating_mul(4))).rev().find(|at| short.is_char_boundary(*at));
     short.truncate(end.unwrap_or(0));
     short
 }
@@ -348,7 +349,11 @@ pub(super) mod tests {
         check(related("first second", Relation::Edit(target)), 1000, &[]);
         check(related("new", Relation::Edit(unknown)), 1000, &["<alice> * new (edited)"]);
         check(related("👍", Relation::Reaction(target)), 1000, &["* alice reacted 👍 to bob: first second"]);
-        check(related("👍", Relation::Reaction(unknown)), 1000, &["* alice reacted 👍 to an earlier message"]);
+        check(
+            related("👍", Relation::Reaction(unknown)),
+            1000,
+            &["* alice reacted 👍 to an earlier message"],
+        );
     }
 
     #[test]

@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn a_false_server_gets_nothing() {
-        for challenge in ["", "r=abc,s=AAAA,i=4096", "r=mine,s=AAAA,i=4096", "r=mine+,s=AAAA,i=1", "r=mine+,i=4096"] {
+        for challenge in
+            ["", "r=abc,s=AAAA,i=4096", "r=mine,s=AAAA,i=4096", "r=mine+,s=AAAA,i=1", "r=mine+,i=4096"]
+        {
             let (mut scram, _) = Scram::start("a,b=c", "p", "mine");
             assert!(scram.answer(challenge).is_err(), "{challenge}");
         }

@@ -127,9 +127,19 @@ pub(super) struct Session {
 
 /// What was wished for, to know what to do with the answer. Channels and nicks are folded.
 enum Asked {
-    Spoke { channel: String, nick: String, author: String, body: String, id: Option<String> },
+    Spoke {
+        channel: String,
+        nick: String,
+        author: String,
+        body: String,
+        id: Option<String>,
+    },
     /// Something that moderators of the network did: what, in words.
-    Moderated { channel: String, nick: String, what: String },
+    Moderated {
+        channel: String,
+        nick: String,
+        what: String,
+    },
 }
 
 /// What belongs to one connection.
@@ -349,7 +359,9 @@ impl Session {
                     let what = format!("what you said in {channel} was not carried: {reason}");
                     self.tell(&nick, what);
                 }
-                self.out.push(Output::Warn(format!("{channel}: a message of {nick} was refused ({kind:?}): {reason}")));
+                self.out.push(Output::Warn(format!(
+                    "{channel}: a message of {nick} was refused ({kind:?}): {reason}"
+                )));
             }
             (Some(Asked::Moderated { channel, nick, what }), Err((_, reason))) => {
                 self.tell(&nick, format!("{channel}: {what} counts on this network only: {reason}"));
@@ -433,7 +445,9 @@ impl Session {
         if own && !user.is_empty() && !host.is_empty() {
             line.user_host = Some(format!("{user}@{host}"));
         }
-        self.seen(nick, user, host, message);
+        if matches!(message.prefix, Some(Prefix::Nickname(..))) {
+            self.seen(nick, user, host, message);
+        }
         if self.in_batch(message) {
             return;
         }
@@ -453,7 +467,15 @@ impl Session {
     }
 
     /// Commands that the `irc` crate has no name for.
-    fn raw(&mut self, now: Timestamp, own: bool, nick: &str, command: &str, args: &[String], message: &Message) {
+    fn raw(
+        &mut self,
+        now: Timestamp,
+        own: bool,
+        nick: &str,
+        command: &str,
+        args: &[String],
+        message: &Message,
+    ) {
         match (command.to_ascii_uppercase().as_str(), args) {
             ("TAGMSG", [target]) if !own => self.reacted(nick, target, message),
             ("REDACT", [target, id, rest @ ..]) if !own => {
@@ -475,7 +497,8 @@ impl Session {
     fn capabilities(&mut self, sub: CapSubCommand, list: Option<&str>) {
         let Some(line) = &mut self.line else { return };
         let names = list.unwrap_or_default().split(' ').filter(|name| !name.is_empty());
-        let mut names = names.map(|name| name.split('=').next().unwrap_or(name)).filter(|n| WANTED.contains(n));
+        let mut names =
+            names.map(|name| name.split('=').next().unwrap_or(name)).filter(|n| WANTED.contains(n));
         match sub {
             CapSubCommand::ACK => line.enabled.extend(names.map(str::to_owned)),
             CapSubCommand::DEL => names.for_each(|name| {

@@ -58,7 +58,8 @@ impl Session {
             }
             return;
         }
-        let Some(batch) = reference.strip_prefix('-').and_then(|reference| line.batches.remove(reference)) else {
+        let Some(batch) = reference.strip_prefix('-').and_then(|reference| line.batches.remove(reference))
+        else {
             return;
         };
         let Sort::Multiline(target) = batch.sort else { return };
@@ -108,7 +109,8 @@ impl Session {
         let label = tag(message, "label").and_then(|label| label.strip_prefix("mc")?.parse::<u64>().ok());
         let Some(label) = label else { return };
         // A line that the channel would not have is not delivered: `muted` gives it back.
-        let refused = matches!(message.command, Command::Response(irc::proto::Response::ERR_CANNOTSENDTOCHAN, _));
+        let refused =
+            matches!(message.command, Command::Response(irc::proto::Response::ERR_CANNOTSENDTOCHAN, _));
         if refused {
             return;
         }
@@ -137,4 +139,3 @@ fn is_own(line: &Line, nick: &str) -> bool {
 fn tag_is_there<'a>(message: &'a Message, name: &str) -> Option<&'a irc::proto::message::Tag> {
     message.tags.as_ref()?.iter().find(|tag| tag.0 == name)
 }
-

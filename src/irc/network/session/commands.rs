@@ -131,7 +131,10 @@ impl Session {
         let who = self.who_says(nick);
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.state.agreement = Agreement::Given;
-        channel.announce(format!("{} is carried from now on, as {nick} allowed; `!mc stop` ends it", channel.name));
+        channel.announce(format!(
+            "{} is carried from now on, as {nick} allowed; `!mc stop` ends it",
+            channel.name
+        ));
         let key = consent_note(&channel.link);
         self.out.push(Output::Remember { key, value: format!("allow {} {who}", now.0) });
     }
@@ -153,23 +156,24 @@ impl Session {
     fn mute(&mut self, now: Timestamp, nick: &str, key: &str, name: &str) {
         let who = self.who_says(nick);
         let Some(channel) = self.channels.get_mut(key) else { return };
-        let Some(identity) = channel.state.named(name) else {
+        let Some((identity, name)) = channel.state.named(name) else {
             return self.answer(now, nick, format!("nobody of the name {name} spoke in {key}"));
         };
         if !channel.state.mute(identity) {
             return self.answer(now, nick, "too many are muted here".into());
         }
-        channel.announce(format!("what {} says is not carried here any more", shown_name(name)));
+        channel.announce(format!("what {} says is not carried here any more", shown_name(&name)));
         let key = format!("{}/{identity}", note("mute", &channel.link));
         self.out.push(Output::Remember { key, value: format!("{} {who}", now.0) });
     }
 
     fn unmute(&mut self, now: Timestamp, nick: &str, key: &str, name: &str) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        let Some(identity) = channel.state.named(name).filter(|one| channel.state.muted.remove(one)) else {
+        let found = channel.state.named(name).filter(|(identity, _)| channel.state.muted.remove(identity));
+        let Some((identity, name)) = found else {
             return self.answer(now, nick, format!("nobody of the name {name} is muted in {key}"));
         };
-        channel.announce(format!("what {} says is carried here again", shown_name(name)));
+        channel.announce(format!("what {} says is carried here again", shown_name(&name)));
         let key = format!("{}/{identity}", note("mute", &channel.link));
         self.out.push(Output::Remember { key, value: String::new() });
     }

@@ -51,7 +51,8 @@ impl Session {
             None => (Style::Text, text),
         };
         let key = self.fold(target);
-        if !self.channels.contains_key(&key) || (style == Style::Text && self.command(now, nick, &key, text)) {
+        if !self.channels.contains_key(&key) || (style == Style::Text && self.command(now, nick, &key, text))
+        {
             return;
         }
         let body = plain(text);

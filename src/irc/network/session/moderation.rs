@@ -43,7 +43,9 @@ impl Session {
             }
         }
         // Where the policy let the kick count, they are out already and this says nothing new.
-        self.people.part(&whom_key, Some(&key), &format!("kicked by {by}: {reason}"), false, now.0);
+        let told =
+            if reason.is_empty() { format!("kicked by {by}") } else { format!("kicked by {by}: {reason}") };
+        self.people.part(&whom_key, Some(&key), &told, false, now.0);
     }
 
     /// Modes of a channel were changed.

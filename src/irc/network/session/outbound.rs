@@ -67,7 +67,9 @@ impl Session {
             return self.out.push(report_output((delivery.id, Outcome::Failed { reason })));
         };
         let mut report = channel.push(delivery);
-        if let Place::Refused { until_ms, reason } = &channel.place {
+        if let Place::Refused { until_ms, reason } = &channel.place
+            && channel.state.agreement != Agreement::Stopped
+        {
             let (wait_ms, reason) = (until_ms.saturating_sub(now.0), reason.clone());
             report = report.or_else(|| channel.give_back(Some(wait_ms), &reason));
         }

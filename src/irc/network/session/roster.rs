@@ -23,7 +23,12 @@ impl Session {
         let Some(line) = &self.line else { return };
         let key = line.support.fold(nick);
         let tells_accounts = line.enabled.contains("account-tag");
-        let is_speech = matches!(message.command, Command::PRIVMSG(..) | Command::NOTICE(..));
+        let is_speech = match &message.command {
+            Command::PRIVMSG(target, _) | Command::NOTICE(target, _) => {
+                self.channels.contains_key(&line.support.fold(target))
+            }
+            _ => false,
+        };
         // Who is in none of our channels is not remembered.
         if self.people.get(&key).is_none() && !is_speech && !matches!(message.command, Command::JOIN(..)) {
             return;
@@ -171,7 +176,8 @@ impl Session {
 
     /// Whoever invites us to a linked channel wants us back.
     pub(super) fn invited(&mut self, now: Timestamp, whom: &str, name: &str) {
-        let is_us = self.line.as_ref().is_some_and(|line| line.support.fold(whom) == line.support.fold(&line.nick));
+        let is_us =
+            self.line.as_ref().is_some_and(|line| line.support.fold(whom) == line.support.fold(&line.nick));
         let key = self.fold(name);
         let Some(channel) = self.channels.get_mut(&key).filter(|_| is_us) else { return };
         if channel.state.agreement == Agreement::Stopped {
