@@ -61,3 +61,13 @@ pub const CLOCK_SKEW_MS: u64 = 5 * 60_000;
 pub const SUMMARY_INTERVAL_MS: u64 = 10_000;
 /// Messages that one history query returns at the most.
 pub const HISTORY_MESSAGES: usize = 1000;
+/// Messages whose text is asked for because it came without; beyond it the one asked for in vain most
+/// often is given up, and where there is none such, a further event without its text is refused.
+pub const WANTED_PAYLOADS: usize = 4096;
+/// Texts that one packet asks for, or has answered.
+pub const WANTED_PER_PACKET: usize = 512;
+/// Moments at which messages expire that are remembered one by one; what expires after all of them is
+/// looked for once a minute.
+pub const EXPIRY_MOMENTS: usize = 65_536;
+/// Messages that one search returns at the most.
+pub const SEARCH_RESULTS: usize = 200;

@@ -46,7 +46,11 @@ pub fn logic_refs() -> &'static LogicRefs {
 
 /// The hash by which a resource commits to a label or a value.
 pub fn reference<T: Serialize>(fact: &T) -> Digest {
-    Digest(*blake3::hash(&codec::encode(fact)).as_bytes())
+    hash(&codec::encode(fact))
+}
+
+fn hash(encoded: &[u8]) -> Digest {
+    Digest(*blake3::hash(encoded).as_bytes())
 }
 
 /// Application data that carries a label and a value.
@@ -84,9 +88,10 @@ where
     let [blob] = member.app_data.resource.as_slice() else {
         return Err(LogicError::invalid("a resource carries its facts"));
     };
-    let (label, value): (L, V) = codec::decode(&blob.blob, FACTS_BYTES)
+    let (label, value, split) = codec::decode_pair(&blob.blob, FACTS_BYTES)
         .map_err(|_| LogicError::invalid("the facts are those of the resource's logic"))?;
-    if reference(&label) != member.resource.label_ref || reference(&value) != member.resource.value_ref {
+    let (label_bytes, value_bytes) = blob.blob.split_at(split);
+    if hash(label_bytes) != member.resource.label_ref || hash(value_bytes) != member.resource.value_ref {
         return Err(LogicError::invalid("a resource commits to its facts"));
     }
     if member.resource.quantity != 1 {

@@ -16,11 +16,12 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 pub use client::{AskError, Client};
 pub use place::Place;
-pub use protocol::{Answer, Done, Refused, Request};
+pub use protocol::{Answer, Done, Refused, Request, Then};
 pub use reports::{
-    ChannelReport, ChannelSummary, DoorReport, MemberReport, MessageReport, RefusedReport, StatusReport,
+    ChannelReport, ChannelSummary, DoorReport, ExportReport, FoundReport, MemberReport, MessageReport,
+    RefusedReport, StatusReport,
 };
-pub use server::{Socket, serve};
+pub use server::{Neighbourhood, Socket, remembered_addresses, serve};
 
 /// Bytes of a request; a longer one is refused and the connection closed. It holds the longest
 /// body with every byte escaped.

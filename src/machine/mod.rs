@@ -25,12 +25,14 @@ pub mod transaction;
 #[cfg(test)]
 mod properties;
 
-pub use action::{Action, ActionBuilder, AppData, Consumed, Created, DeletionCriterion, ExpirableBlob};
+pub use action::{
+    Action, ActionBuilder, AppData, BuiltAction, Consumed, Created, DeletionCriterion, ExpirableBlob,
+};
 pub use compliance::{CheckedAction, Member};
 pub use delta::Delta;
 pub use error::MachineError;
 pub use logic::{LogicError, LogicInstance, Logics, ResourceLogic, logic_ref};
 pub use nullifier::{NullifierKey, NullifierKeyCommitment};
-pub use proving::{Proof, ProvingSystem, Rebuilt, Transparent, Verified, verify_action};
+pub use proving::{Proof, ProvingSystem, Rebuilt, Transparent, Verified, verify_action, verify_built};
 pub use resource::{Resource, ResourceKind};
 pub use transaction::Transaction;

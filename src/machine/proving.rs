@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::action::{Action, AppData, DeletionCriterion};
+use super::action::{Action, AppData, BuiltAction, DeletionCriterion};
 use super::compliance::CheckedAction;
 use super::delta::Delta;
 use super::error::MachineError;
@@ -61,6 +61,17 @@ pub trait ProvingSystem {
 pub fn verify_action<'a>(logics: &Logics, action: &'a Action) -> Result<CheckedAction<'a>, MachineError> {
     let checked = action.check()?;
     Delta::of(action).require_zero()?;
+    checked.run_logics(logics)?;
+    Ok(checked)
+}
+
+/// [`verify_action`] for an action that was built here.
+///
+/// # Errors
+/// The first broken rule.
+pub fn verify_built<'a>(logics: &Logics, built: &'a BuiltAction) -> Result<CheckedAction<'a>, MachineError> {
+    let checked = built.check()?;
+    Delta::of(checked.action()).require_zero()?;
     checked.run_logics(logics)?;
     Ok(checked)
 }

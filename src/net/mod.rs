@@ -38,7 +38,17 @@ pub struct Net {
     contacts: Contacts,
     node: NodeId,
     listening: Vec<Multiaddr>,
+    introductions: Introductions,
 }
+
+/// Addresses worth dialling that come up while the node runs.
+struct Introductions {
+    sender: mpsc::Sender<String>,
+    receiver: mpsc::Receiver<String>,
+}
+
+/// Introductions that wait; whoever makes another one waits too.
+const INTRODUCTIONS: usize = 16;
 
 impl Net {
     /// Builds the swarm and listens; a port given as 0 is chosen here. Needs a tokio runtime.
@@ -64,7 +74,9 @@ impl Net {
             swarm.add_external_address(swarm::parse("node.external", text)?);
         }
         let listening = swarm::listen(&mut swarm, &config.listen).await?;
-        Ok(Self { swarm, domain, contacts, node: NodeId(transport.public().0), listening })
+        let (sender, receiver) = mpsc::channel(INTRODUCTIONS);
+        let introductions = Introductions { sender, receiver };
+        Ok(Self { swarm, domain, contacts, node: NodeId(transport.public().0), listening, introductions })
     }
 
     /// This node: the public key of its transport identity.
@@ -92,6 +104,11 @@ impl Net {
         addresses
     }
 
+    /// Takes addresses of nodes that are worth dialling: multiaddresses that end in `/p2p/<peer id>`.
+    pub fn introducer(&self) -> mpsc::Sender<String> {
+        self.introductions.sender.clone()
+    }
+
     /// Runs until cancelled, until `outgoing` ends or until the node stops. Peers and packets go to
     /// the node through `handle`; packets from the node come through `outgoing`. Never waits for
     /// the node: what does not fit into the bounds of this room is dropped and counted.
@@ -104,7 +121,10 @@ impl Net {
         outgoing: mpsc::Receiver<(Destination, Vec<u8>)>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<(), Fault>> {
-        shell::Shell::new(self.swarm, self.domain, self.contacts).run(handle, outgoing, cancel).boxed()
+        let introduced = self.introductions.receiver;
+        shell::Shell::new(self.swarm, self.domain, self.contacts)
+            .run(handle, outgoing, introduced, cancel)
+            .boxed()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
@@ -69,6 +70,7 @@ impl Shell {
         mut self,
         handle: Handle,
         mut outgoing: mpsc::Receiver<(Destination, Vec<u8>)>,
+        mut introduced: mpsc::Receiver<String>,
         cancel: CancellationToken,
     ) -> Result<(), Fault> {
         let mut tick = tokio::time::interval(bounds::TICK);
@@ -85,6 +87,7 @@ impl Shell {
                     Some((destination, bytes)) => self.send(destination, bytes),
                     None => break,
                 },
+                Some(address) = introduced.recv() => self.introduced(&address),
                 handed = under_way(&mut handing) => {
                     handing = None;
                     match handed {
@@ -100,6 +103,19 @@ impl Shell {
         self.drops.tell();
         self.close().await;
         Ok(())
+    }
+
+    /// Somebody told of a node: dialled with the next tick, and for as long as it is worth trying.
+    fn introduced(&mut self, text: &str) {
+        let address = text.parse::<Multiaddr>().ok();
+        let peer = address.as_ref().and_then(|address| match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        });
+        match address.zip(peer) {
+            Some((address, peer)) => self.contacts.learn(peer, &address, self.now()),
+            None => tracing::warn!("no address of a node, passed over: {}", text.escape_debug()),
+        }
     }
 
     fn now(&self) -> u64 {

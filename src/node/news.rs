@@ -76,9 +76,12 @@ pub(super) fn of_event(
 }
 
 /// The news of an event as it lies in the log.
-pub(super) fn of_stored(directory: &Directory, stored: &StoredEvent) -> Option<News> {
+pub(super) fn of_stored(directory: &Directory, now: Timestamp, stored: &StoredEvent) -> Option<News> {
     let event = Event::decode_trusted(&stored.signed).ok()?;
     let channel = directory.get(&stored.channel)?;
+    if channel.is_over(&event, now) {
+        return None;
+    }
     of_event(channel, &event, stored.payload.as_deref(), stored.position, Fresh::default())
 }
 

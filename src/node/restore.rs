@@ -8,7 +8,8 @@ use super::people::People;
 use super::routes::Routes;
 use super::{Node, OutboxRow, StoredEvent};
 use crate::base::key::{Purpose, SecretKey};
-use crate::base::{ChannelId, EventId, NodeId};
+use crate::base::{ChannelId, EventId, NodeId, Timestamp};
+use crate::chat::act::Act;
 use crate::chat::message::Link;
 use crate::replica::{Admission, Event, Replica};
 
@@ -19,6 +20,11 @@ pub struct Setup {
     pub secret: SecretKey,
     /// The name of the node's own user.
     pub name: String,
+    /// The server name of its Matrix homeserver; empty where it has none.
+    pub matrix_server: String,
+    /// Another one each time the node was restored from a backup; 0 if it never was. Its people then
+    /// have other devices: the backup does not know what the former ones signed last.
+    pub generation: u64,
 }
 
 impl Setup {
@@ -60,7 +66,10 @@ impl std::fmt::Display for Damaged {
 impl std::error::Error for Damaged {}
 
 impl Node {
-    /// Makes the node from its log, in order, and the rest of what the store holds.
+    /// Makes the node from its log, in order, and the rest of what the store holds. The log is this
+    /// node's own: that each event is the one whose id it has, that its past is there and that it keeps
+    /// the rules of its lane is checked, which finds a damaged log; signatures and logics were checked
+    /// before the event was written.
     ///
     /// # Errors
     /// [`Damaged`] names the first event that does not fit.
@@ -70,7 +79,7 @@ impl Node {
         log: impl Iterator<Item = StoredEvent>,
     ) -> Result<Self, Damaged> {
         let mut node = Self {
-            people: People::new(setup.secret.clone(), &setup.name),
+            people: People::new(&setup),
             setup,
             directory: Directory::default(),
             routes: Routes::default(),
@@ -80,6 +89,9 @@ impl Node {
             last_position: 0,
             origins: Default::default(),
             refused: BTreeMap::new(),
+            expiry: Default::default(),
+            wanting: Default::default(),
+            exports: BTreeMap::new(),
         };
         let mut names: BTreeMap<ChannelId, String> = restored.names.into_iter().collect();
         let mut event_at: BTreeMap<u64, EventId> =
@@ -92,6 +104,7 @@ impl Node {
             }
             node.last_position = stored.position;
         }
+        node.restore_texts();
         for (link, channel) in restored.links {
             node.routes.insert(link, channel);
         }
@@ -105,14 +118,24 @@ impl Node {
         stored: &StoredEvent,
         names: &mut BTreeMap<ChannelId, String>,
     ) -> Result<(), String> {
-        let event = Event::decode_trusted(&stored.signed).map_err(|error| error.to_string())?;
+        let damaged = || "its bytes are not those of its id".to_owned();
+        let event = Event::read_back(&stored.signed, stored.id).ok_or_else(damaged)?;
         let Some(channel) = self.directory.get_mut(&stored.channel) else {
-            let (replica, _) = Replica::found(&event, stored.position).map_err(|error| error.to_string())?;
+            let replica = Replica::refound(&event, stored.position).map_err(|error| error.to_string())?;
             self.directory.insert(replica, names.remove(&stored.channel));
             return Ok(());
         };
-        match channel.replica.admit(&event, stored.position) {
-            Admission::Accepted(_) => Ok(()),
+        match channel.replica.readmit(&event, stored.position) {
+            Admission::Accepted(_) => {
+                if let Act::RedactMessage { target, .. } = &event.header.act {
+                    channel.doubtful.insert(*target);
+                }
+                if stored.keeping.wanted {
+                    self.wanting.insert(stored.channel, stored.id, stored.position, Timestamp(0));
+                }
+                self.note_text(stored.channel, &event, stored.payload.is_some());
+                Ok(())
+            }
             Admission::Refused(invalid) => Err(invalid.to_string()),
             Admission::Known => Err("it is there twice".to_owned()),
             Admission::Waiting(_) => Err("its past is missing".to_owned()),

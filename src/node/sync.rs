@@ -113,6 +113,15 @@ impl Sync {
         self.peers.keys().copied().collect()
     }
 
+    pub fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// Whether a peer may have so many events now.
+    pub fn grant(&mut self, peer: &NodeId, now: Timestamp, events: usize) -> bool {
+        self.peers.get_mut(peer).is_some_and(|peer| peer.grant(now, events))
+    }
+
     pub fn down(&mut self, peer: &NodeId) {
         self.peers.remove(peer);
     }
@@ -131,6 +140,7 @@ impl Node {
         }
         self.sync.peers.insert(peer, Peer::default());
         self.summarise(turn, peer);
+        self.want_at_once(turn.now);
     }
 
     pub(super) fn sync_timeout(&mut self, turn: &mut Turn) {
@@ -170,6 +180,7 @@ impl Node {
                 }
             }
             Packet::Have { channel, extent } => self.answer(turn, from, channel, &extent),
+            Packet::Want { channel, events } => self.answer_want(turn, from, channel, &events),
         }
         self.ask_wanted(turn, from);
     }
@@ -279,7 +290,11 @@ impl Node {
             return self.take_in_unknown(turn, &parcel);
         };
         let is_message = matches!(header.act, Act::SendMessage(_));
-        if is_message && parcel.payload.is_none() && !channel.replica.contains(&parcel.event.id()) {
+        let lacks_text = is_message
+            && parcel.payload.is_none()
+            && !channel.replica.contains(&parcel.event.id())
+            && !channel.is_over(&parcel.event, turn.now);
+        if lacks_text && !self.wanting.make_room() {
             self.count_refused("message_without_payload");
             return Taken::Nothing;
         }
@@ -290,10 +305,15 @@ impl Node {
                 {
                     self.count_refused("unreadable_message");
                 }
-                self.accepted(turn, id, &parcel.event, parcel.payload, effect, 0);
+                self.accepted(turn, id, &parcel.event, parcel.payload, effect, None);
                 Taken::Accepted
             }
-            Admission::Known => Taken::Nothing,
+            Admission::Known => {
+                if let Some(payload) = parcel.payload {
+                    self.fill(turn, id, &parcel.event, payload);
+                }
+                Taken::Nothing
+            }
             Admission::Waiting(missing) => {
                 let room = self.sync.held_bytes < HELD_BYTES;
                 let held = missing.first().filter(|_| room).map(|first| channel.pending.hold(parcel, *first));
@@ -324,7 +344,7 @@ impl Node {
             self.count_refused("channels_full");
             return Taken::Nothing;
         }
-        match self.found(turn, &parcel.event, 0) {
+        match self.found(turn, &parcel.event, None) {
             Ok(_) => Taken::Accepted,
             Err(invalid) => {
                 self.count_refused(invalid.reason());

@@ -185,7 +185,14 @@ impl Authorities {
         Some((number, &self.all[number as usize]))
     }
 
-    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> {
+    /// The lanes of a person.
+    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
+        let identity = *identity;
+        self.lanes_through(&identity).filter(move |lane| lane.identity == identity)
+    }
+
+    /// The same, and those that others opened under grants to this key: it may be that of an invite link.
+    pub fn lanes_through(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
         self.lanes_of.get(identity).into_iter().flatten().filter_map(|id| self.lanes.get(id))
     }
 
@@ -197,7 +204,7 @@ impl Authorities {
     /// The lanes that an authority event may decide about.
     fn touched_by(&self, number: u32) -> Vec<EventId> {
         let authority = &self.all[number as usize];
-        let theirs = self.lanes_of(&authority.subject).filter(|lane| lane.rank >= authority.rank);
+        let theirs = self.lanes_through(&authority.subject).filter(|lane| lane.rank >= authority.rank);
         let under = self.opened_under.get(&number).into_iter().flatten().copied();
         theirs.map(|lane| lane.opening).chain(under).collect()
     }
@@ -368,8 +375,9 @@ impl Authorities {
         }
         if !self.is_unbound() {
             let policy = self.policy_at(pasts, claim.known, claim.rank);
-            if policy.closed || (claim.grant.is_none() && claim.rank > 0 && policy.join != JoinRule::Open) {
-                return if claim.knocks { keep } else { 0 };
+            let is_shut = claim.grant.is_none() && claim.rank > 0 && policy.join != JoinRule::Open;
+            if policy.closed || is_shut && !claim.knocks {
+                return 0;
             }
         }
         let bearer = claim.grant.map(|grant| self.all[grant as usize].subject);

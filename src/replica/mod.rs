@@ -9,7 +9,10 @@
 mod attacks;
 mod authority;
 pub mod event;
+mod events;
 mod lane;
+#[cfg(test)]
+mod model;
 mod packet;
 mod past;
 mod pending;
@@ -27,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use authority::{Authorities, Authority, Item, Power, Settled};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
+use events::{Entry, Events};
 use lane::Chain;
 pub use lane::Lane;
 pub use packet::Packet;
@@ -45,13 +49,14 @@ use crate::chat::message::{Envelope, Relation};
 use crate::chat::permissions::{Permission, Permissions};
 use crate::chat::policy::Policy;
 use crate::chat::view::Member;
-use valid::{Place, Step};
+use valid::{Place, Step, Trust};
 
 /// One channel: every valid event this node holds of it, and what follows from them.
 pub struct Replica {
     id: ChannelId,
-    events: BTreeMap<EventId, Entry>,
-    heads: BTreeSet<EventId>,
+    events: Events,
+    /// Those that nothing came after, with their numbers.
+    heads: BTreeMap<EventId, u32>,
     /// Lanes, grants and revocations.
     authorities: Authorities,
     pasts: Pasts,
@@ -67,32 +72,16 @@ pub struct Replica {
     equivocations: BTreeMap<EventId, (EventId, EventId)>,
 }
 
-/// What is remembered of an event; its bytes lie in the store.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// The chain it is part of: a lane, or a branch of one.
-    chain: EventId,
-    seq: u64,
-    timestamp: Timestamp,
-    /// The authority events up to here, itself included.
-    known: Known,
-    /// prev, deps and what the event relates to.
-    parents: Box<[EventId]>,
-    what: Kind,
-    /// What its author needs to be allowed.
-    needs: Option<Permission>,
-}
-
 /// What an event is, as far as others relate to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum EventKind {
     Words,
     Edit,
     Reaction,
     Other,
 }
 
-impl Kind {
+impl EventKind {
     fn of(act: &Act) -> Self {
         match act {
             Act::SendMessage(envelope) => match envelope.relation {
@@ -139,13 +128,17 @@ impl Replica {
     /// # Errors
     /// [`Invalid`] if the event is not a valid first event.
     pub fn found(event: &Event, position: u64) -> Result<(Self, Effect), Invalid> {
+        Self::found_with(event, position, Trust::Nobody)
+    }
+
+    fn found_with(event: &Event, position: u64, trust: Trust) -> Result<(Self, Effect), Invalid> {
         if event.header.channel.is_some() {
             return Err(Invalid::Rule("a channel begins with the event that creates it"));
         }
         let mut replica = Self {
             id: event.channel(),
-            events: BTreeMap::new(),
-            heads: BTreeSet::new(),
+            events: Events::default(),
+            heads: BTreeMap::new(),
             authorities: Authorities::default(),
             pasts: Pasts::default(),
             branches: BTreeMap::new(),
@@ -155,56 +148,82 @@ impl Replica {
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
         };
-        let step = replica.validate(event)?;
-        let effect = replica.apply(event, step, position);
+        let step = replica.validate(event, &[], trust)?;
+        let effect = replica.apply(event, step, &[], position);
         Ok((replica, effect))
     }
 
     /// Takes an event in if it is valid. Its signature must have been verified.
     pub fn admit(&mut self, event: &Event, position: u64) -> Admission {
-        let id = event.id();
-        if self.events.contains_key(&id) {
+        self.admit_with(event, position, Trust::Nobody)
+    }
+
+    /// The replica that the first event of a channel makes, read back from this node's own log.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the log is damaged.
+    pub fn refound(event: &Event, position: u64) -> Result<Self, Invalid> {
+        Self::found_with(event, position, Trust::OwnLog).map(|(replica, _)| replica)
+    }
+
+    /// Takes back in what this node's own log holds: the rules of the history are checked, which finds a
+    /// damaged log; logics and signatures were before it was written.
+    pub fn readmit(&mut self, event: &Event, position: u64) -> Admission {
+        self.admit_with(event, position, Trust::OwnLog)
+    }
+
+    fn admit_with(&mut self, event: &Event, position: u64, trust: Trust) -> Admission {
+        if self.events.contains(&event.id()) {
             return Admission::Known;
         }
-        let missing: Vec<EventId> = parents(&event.header).filter(|p| !self.events.contains_key(p)).collect();
+        let mut past = Vec::with_capacity(event.header.deps.len() + 2);
+        let mut missing = Vec::new();
+        for parent in parents(&event.header) {
+            match self.heads.get(&parent).copied().or_else(|| self.events.number(&parent)) {
+                Some(number) => past.push(number),
+                None => missing.push(parent),
+            }
+        }
         if !missing.is_empty() {
             return Admission::Waiting(missing);
         }
-        match self.validate(event) {
-            Ok(step) => Admission::Accepted(self.apply(event, step, position)),
+        match self.validate(event, &past, trust) {
+            Ok(step) => Admission::Accepted(self.apply(event, step, &past, position)),
             Err(invalid) => Admission::Refused(invalid),
         }
     }
 
-    fn apply(&mut self, event: &Event, step: Step, position: u64) -> Effect {
+    fn apply(&mut self, event: &Event, step: Step, parents: &[u32], position: u64) -> Effect {
         let id = event.id();
-        let parents: Box<[EventId]> = parents(&event.header).collect();
         let (author, rank) = (step.identity, step.rank);
-        let sees =
-            self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted.clone(), &parents));
-        let past = self.known_to(&parents);
+        let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
+        let past = self.known_to(parents);
         let subject = subject_of(&event.header.act);
+        let replaces_profile = matches!(event.header.act, Act::UpdateProfile { .. });
         let before = (
-            self.state.person(&author),
+            replaces_profile.then(|| self.state.person(&author)).flatten(),
             self.state.is_member(&author),
             subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
         );
 
         let needs = self.needs(&event.header.act, &author);
-        let (lane, mut touched) = self.place(event, step, past, position);
-        let mut known = past;
-        if let Some(number) = self.add_authority(event, (author, lane), (past, rank), (needs, &parents)) {
-            known = self.pasts.with(past, number);
-            touched.push(Item::Authority(number));
+        let number = self.events.len() as u32;
+        let (chain, lane, mut touched) = self.place(event, step, past);
+        let (timestamp, seq, what) =
+            (event.header.timestamp, event.header.seq, EventKind::of(&event.header.act));
+        let entry = Entry { position, timestamp, chain, seq, known: past, what, needs };
+        self.events.push(id, entry, parents);
+        self.heads.insert(id, number);
+        if let Some(authority) = self.add_authority(event, (author, lane), (past, rank), (needs, parents)) {
+            let known = self.pasts.with(past, authority);
+            self.events.set_known(number, known);
+            touched.push(Item::Authority(authority));
             touched.extend(self.authorities.contested(rank));
         }
         if let Act::SendMessage(envelope) = &event.header.act
             && (envelope.expires.is_some() || envelope.flow != Flow::Any)
         {
             self.envelopes.insert(id, envelope.clone());
-        }
-        if let Some(entry) = self.events.get_mut(&id) {
-            (entry.known, entry.parents, entry.needs) = (known, parents, needs);
         }
         if event.header.act.ends_lane() || event.header.act.joining().is_some() {
             touched.extend(self.authorities.contested(rank));
@@ -228,22 +247,23 @@ impl Replica {
             let Some(lane) = self.authorities.lanes.get(id) else { continue };
             let (low, high) = (lane.keep.min(*before), lane.keep.max(*before));
             for seq in (low..high.min(lane.trunk.end())).rev().take(limits::FLIPS) {
-                flips.extend(lane.trunk.event(seq).zip(lane.trunk.position(seq)));
+                let Some(number) = lane.trunk.event(seq) else { continue };
+                let entry = self.events.at(number);
+                if entry.what != EventKind::Other && self.events.id(number) != *cause {
+                    flips.push((self.events.id(number), entry.position));
+                }
             }
         }
-        let is_told = |event: &EventId| self.events.get(event).is_some_and(|entry| entry.what != Kind::Other);
-        flips.retain(|(event, _)| event != cause && is_told(event));
         flips.sort_by_key(|(_, position)| *position);
         flips
     }
 
-    /// Puts an event where it belongs. Returns its lane, and the lanes to be settled for it.
-    fn place(&mut self, event: &Event, step: Step, past: Known, position: u64) -> (EventId, Vec<Item>) {
+    /// Puts an event where it belongs. Returns its chain and its lane, and the lanes to be settled for it.
+    fn place(&mut self, event: &Event, step: Step, past: Known) -> (EventId, EventId, Vec<Item>) {
         let (id, seq) = (event.id(), event.header.seq);
         for parent in parents(&event.header) {
             self.heads.remove(&parent);
         }
-        self.heads.insert(id);
         let left = event.header.act.ends_lane();
         let (chain, lane, touched) = match step.place {
             Place::Opens => {
@@ -261,38 +281,42 @@ impl Replica {
                 (id, lane, vec![Item::Base(lane)])
             }
         };
+        let number = self.events.len() as u32;
         if let Some(chain) = self.chain_mut(&chain) {
-            chain.events.push((id, position));
-            chain.holdings = step.holdings;
-            chain.left = left;
+            chain.events.push(number);
+            (chain.tip, chain.profile, chain.left) = (id, step.profile, left);
         }
-        let (timestamp, what) = (event.header.timestamp, Kind::of(&event.header.act));
-        let parents = Box::default();
-        self.events.insert(id, Entry { chain, seq, timestamp, known: past, parents, what, needs: None });
-        (lane, touched)
+        (chain, lane, touched)
     }
 
     /// A second event came for one place of a lane. The chain ends there; what it went on with becomes a
     /// branch of its own, so that which one came first makes no difference.
     fn fork(&mut self, chain_id: &EventId, lane: EventId, (seq, rival): (u64, EventId), id: EventId) {
         let Some(chain) = self.chain_mut(chain_id) else { return };
-        let at = (seq - chain.base) as usize;
-        let rest = chain.events.split_off(at);
-        let (left, split) = (chain.left, chain.split);
-        chain.split = true;
-        if let Some((first, _)) = rest.first().copied() {
-            chain.left = false;
-            let holdings = chain.holdings.clone();
-            for (event, _) in &rest {
-                if let Some(entry) = self.events.get_mut(event) {
-                    entry.chain = first;
+        let rest = chain.events.split_off((seq - chain.base) as usize);
+        if let Some(first) = rest.first().copied() {
+            let (profile, left, tip) = (chain.profile, chain.left, chain.tip);
+            let next = std::mem::take(&mut chain.next);
+            let last = chain.events.last().copied();
+            for child in &next {
+                if let Some(branch) = self.branches.get_mut(child) {
+                    branch.before = Some(self.events.id(first));
                 }
             }
-            for branch in self.branches.values_mut().filter(|branch| branch.before == Some(*chain_id)) {
-                branch.before = Some(first);
+            for number in &rest {
+                self.events.move_to(*number, first);
             }
-            let branch = Chain { events: rest, holdings, left, split, ..Chain::branch(lane, *chain_id, seq) };
-            self.branches.insert(first, branch);
+            let (first, last) = (self.events.id(first), last.map(|last| self.events.id(last)));
+            let chain =
+                Chain { events: rest, tip, profile, left, next, ..Chain::branch(lane, *chain_id, seq) };
+            self.branches.insert(first, chain);
+            if let Some(chain) = self.chain_mut(chain_id) {
+                (chain.left, chain.next) = (false, BTreeSet::from([first]));
+                chain.tip = last.unwrap_or(chain.tip);
+            }
+        }
+        if let Some(chain) = self.chain_mut(chain_id) {
+            chain.next.insert(id);
         }
         let Some(lane) = self.authorities.lanes.get_mut(&lane) else { return };
         if lane.forked_at.is_none_or(|first| seq < first) {
@@ -307,7 +331,7 @@ impl Replica {
         event: &Event,
         (author, lane): (Identity, EventId),
         (past, rank): (Known, u32),
-        (needs, parents): (Option<Permission>, &[EventId]),
+        (needs, parents): (Option<Permission>, &[u32]),
     ) -> Option<u32> {
         let mut expires = None;
         let (subject, power) = match &event.header.act {
@@ -415,7 +439,7 @@ impl Replica {
 
     /// Whether the event is part of the channel.
     pub fn contains(&self, id: &EventId) -> bool {
-        self.events.contains_key(id)
+        self.events.contains(id)
     }
 
     /// Whether the event counts: it is part of the channel and not void.
@@ -451,6 +475,16 @@ impl Replica {
     /// Whether a message was taken back, effectively.
     pub fn is_redacted(&self, message: &EventId) -> bool {
         self.state.redactions_of(message).any(|redaction| self.is_effective(redaction))
+    }
+
+    /// Where in this node's log an event lies.
+    pub fn position_of(&self, id: &EventId) -> Option<u64> {
+        Some(self.events.position(self.events.number(id)?))
+    }
+
+    /// Until when a message was made to last, if its author said so.
+    pub fn expiry_of(&self, id: &EventId) -> Option<Timestamp> {
+        self.envelopes.get(id)?.expires
     }
 
     /// How many events there are.
@@ -494,8 +528,8 @@ impl Replica {
         }
         let quota = policy.slow_mode.filter(|_| lane.rank >= Role::Member.rank())?;
         let before = lane.next_seq().checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0)?;
-        let before = self.events.get(&lane.trunk.event(before)?)?;
-        (now.since_ms(before.timestamp) < quota.per_ms).then_some("slow mode: wait before you say more")
+        let before = self.events.timestamp(lane.trunk.event(before)?);
+        (now.since_ms(before) < quota.per_ms).then_some("slow mode: wait before you say more")
     }
 
     /// Whether somebody who outranks a member has banned them.
@@ -529,7 +563,7 @@ impl Replica {
     pub fn draft(&self, device: Identity, lane: Option<&Lane>, now: Timestamp, act: Act) -> Header {
         let prev = lane.map(|lane| lane.tip());
         let deps: Vec<EventId> =
-            self.heads.iter().copied().filter(|head| Some(*head) != prev).take(limits::DEPS).collect();
+            self.heads.keys().copied().filter(|head| Some(*head) != prev).take(limits::DEPS).collect();
         let past = deps.iter().chain(prev.iter()).filter_map(|id| self.events.get(id));
         let timestamp = past.map(|entry| entry.timestamp).max().unwrap_or_default().max(now);
         Header {
@@ -576,7 +610,7 @@ fn subject_of(act: &Act) -> Option<Identity> {
 
 /// What decides whether events count.
 struct Ground<'a> {
-    events: &'a BTreeMap<EventId, Entry>,
+    events: &'a Events,
     branches: &'a BTreeMap<EventId, Chain>,
     authorities: &'a Authorities,
     pasts: &'a Pasts,
@@ -588,7 +622,7 @@ impl Ground<'_> {
         let Some(entry) = self.events.get(id) else { return false };
         let lane = self.branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
         let Some(lane) = self.authorities.lanes.get(&lane) else { return false };
-        entry.seq < lane.keep && self.permits(id, entry, lane)
+        entry.seq < lane.keep && self.permits(id, &entry, lane)
     }
 
     /// Whether the policy that the author knew of and is bound by permits the event.
@@ -610,10 +644,10 @@ impl Ground<'_> {
     /// Whether an ordinary member's device said more than the quota lets it: the event that lies a quota
     /// before this one is too young.
     fn exceeds(&self, entry: &Entry, lane: &Lane, quota: Quota) -> bool {
-        let is_bound = lane.rank >= Role::Member.rank() && entry.what != Kind::Other;
+        let is_bound = lane.rank >= Role::Member.rank() && entry.what != EventKind::Other;
         let before = entry.seq.checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0);
-        let before = before.and_then(|seq| self.events.get(&lane.trunk.event(seq)?));
-        is_bound && before.is_some_and(|before| entry.timestamp.since_ms(before.timestamp) < quota.per_ms)
+        let before = before.and_then(|seq| Some(self.events.timestamp(lane.trunk.event(seq)?)));
+        is_bound && before.is_some_and(|before| entry.timestamp.since_ms(before) < quota.per_ms)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Extent, Malformed, Parcel};
 use crate::base::codec;
-use crate::base::{ChannelId, Digest, limits};
+use crate::base::{ChannelId, Digest, EventId, limits};
 
 /// What a packet of events needs besides the events.
 const ENVELOPE_BYTES: usize = 16;
@@ -19,6 +19,8 @@ pub enum Packet {
     Summary(Vec<(ChannelId, Digest)>),
     /// How far the sender's replica of a channel reaches; asks for what lies beyond.
     Have { channel: ChannelId, extent: Extent },
+    /// Messages of a channel that the sender holds without their text, which it asks for.
+    Want { channel: ChannelId, events: Vec<EventId> },
 }
 
 impl Packet {
@@ -60,7 +62,7 @@ impl Packet {
     pub fn verify(&mut self) -> usize {
         let Self::Events { parcels, .. } = self else { return 0 };
         let before = parcels.len();
-        parcels.retain_mut(|parcel| parcel.verify().is_ok());
+        Parcel::verify_all(parcels);
         before - parcels.len()
     }
 }
@@ -84,6 +86,7 @@ mod tests {
             Packet::Events { parcels, more: true },
             Packet::Summary(vec![(replica.id(), replica.fingerprint())]),
             Packet::Have { channel: replica.id(), extent: replica.extent(0) },
+            Packet::Want { channel: replica.id(), events: vec![nothing(1), nothing(2)] },
         ]
     }
 
@@ -139,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn mutated_packets_are_taken_or_refused(which in 0usize..3, at in any::<prop::sample::Index>(), to: u8) {
+        fn mutated_packets_are_taken_or_refused(which in 0usize..4, at in any::<prop::sample::Index>(), to: u8) {
             let mut bytes = packets()[which].encode();
             let at = at.index(bytes.len());
             bytes[at] = to;

@@ -11,4 +11,5 @@ mod verifier;
 
 pub use logging::init_logging;
 pub use run::run;
+pub use start::GENERATION_FILE;
 pub use start::{Running, data_dir, start};

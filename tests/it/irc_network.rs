@@ -262,7 +262,7 @@ async fn stand_in(
                     _ => false,
                 };
                 let _ = submitted.send(*submission);
-                let receipt = Receipt { channel: None, event: Some(EventId([200; 32])) };
+                let receipt = Receipt { event: Some(EventId([200; 32])), ..Receipt::default() };
                 let _ = reply.send(if lets { Ok(receipt) } else { Err(Refusal::NotPermitted("set_topic")) });
             }
             Command::Report { delivery, outcome, .. } => {

@@ -5,6 +5,7 @@ mod durability;
 mod interop;
 mod irc_network;
 mod matrix;
+mod moderation;
 mod net;
 mod newcomer;
 mod oracle;

@@ -5,9 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::people::User;
 use crate::base::{Identity, Timestamp};
-use crate::chat::channel::Change;
-use crate::chat::flow::{Flow, Sink};
-use crate::chat::message::Envelope;
 
 /// Authors whose names are remembered, for `!mc mute`.
 const VOICES: usize = 256;
@@ -52,30 +49,11 @@ pub(super) struct State {
     pub muted: BTreeSet<Identity>,
     /// Who spoke from elsewhere, the latest last.
     voices: VecDeque<(Identity, String)>,
-    flow: Flow,
     /// The newest moment of the channel that we heard of.
     pub heard_until: Option<Timestamp>,
 }
 
 impl State {
-    /// The channel's own rule for where messages may go.
-    pub fn set_flow(&mut self, flow: Flow) {
-        self.flow = flow;
-    }
-
-    /// Takes a setting in.
-    pub fn changed(&mut self, change: &Change) {
-        if let Change::Flow(flow) = change {
-            self.flow = flow.clone();
-        }
-    }
-
-    /// Whether a message may go to the network.
-    pub fn is_cleared(&self, envelope: &Envelope, network: &str) -> bool {
-        let sink = Sink::Irc(network.to_owned());
-        self.flow.allows(&sink) && envelope.flow.allows(&sink)
-    }
-
     /// Somebody from elsewhere spoke here.
     pub fn voice(&mut self, identity: Identity, name: &str) {
         self.voices.retain(|(other, _)| *other != identity);
@@ -138,15 +116,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_goes_where_both_labels_allow() {
+    fn whom_operators_name_is_who_spoke_last_under_that_name() {
         let mut state = State::default();
-        let sinks = |names: &[&str]| Flow::Only(names.iter().map(|name| Sink::Irc((*name).into())).collect());
-        let envelope = |flow| Envelope { flow, ..Envelope::default() };
-        assert!(state.is_cleared(&envelope(Flow::Any), "net"));
-        assert!(!state.is_cleared(&envelope(sinks(&["other"])), "net"));
-        state.changed(&Change::Flow(sinks(&["other"])));
-        assert!(!state.is_cleared(&envelope(Flow::Any), "net"));
-        state.changed(&Change::Flow(sinks(&["net"])));
-        assert!(state.is_cleared(&envelope(sinks(&["net"])), "net"));
+        let person = |n: u32| Identity(*blake3::hash(&n.to_be_bytes()).as_bytes());
+        for n in 0..2 * VOICES as u32 {
+            state.voice(person(n), "Alice");
+        }
+        assert_eq!((state.voices().count(), state.voices.len()), (VOICES, VOICES));
+        assert_eq!(state.named("alice"), Some((person(2 * VOICES as u32 - 1), "Alice".into())));
+        assert_eq!(state.named("alic"), None);
+        let muted = (0..2 * MUTED as u32).filter(|n| state.mute(person(*n))).count();
+        assert_eq!((muted, state.muted.len()), (MUTED, MUTED));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::EventId;
+use crate::base::{EventId, Timestamp};
 use crate::chat::message::Relation;
 use crate::chat::view::{News, What};
 
@@ -37,6 +37,8 @@ pub(super) struct Remembered {
     pub ids: Vec<String>,
     /// Whether the relay itself said it there.
     pub by_us: bool,
+    /// From when on its text is gone.
+    pub expires: Option<Timestamp>,
 }
 
 /// The recent messages of every channel of a network.
@@ -70,6 +72,9 @@ impl Known {
                     }
                     _ => self.keep(news.event, Sort::Words, author, is_here, &content.body),
                 }
+                if let Some(known) = self.messages.get_mut(&news.event) {
+                    known.expires = content.envelope.expires;
+                }
             }
             What::Redacted { target, .. } => self.forget(target),
             What::Withdrawn => self.forget(&news.event),
@@ -88,7 +93,7 @@ impl Known {
         }
         let author = author.to_owned();
         let (edited, ids) = (None, Vec::new());
-        let remembered = Remembered { sort, author, is_here, body, edited, ids, by_us: false };
+        let remembered = Remembered { sort, author, is_here, body, edited, ids, by_us: false, expires: None };
         self.messages.insert(event, remembered);
         self.order.push_back(event);
         while self.order.len() > MESSAGES {
@@ -126,6 +131,11 @@ impl Known {
 }
 
 impl Remembered {
+    /// The text, as long as it may be shown.
+    pub fn text(&self, now: Timestamp) -> &str {
+        if self.expires.is_some_and(|expires| expires <= now) { "" } else { &self.body }
+    }
+
     /// The text that an edit replaced, also when the edit is shown a second time.
     pub fn before(&self, edit: &EventId) -> &str {
         match &self.edited {

@@ -1,10 +1,42 @@
 //! Links to IRC networks: one connection that speaks for everybody in the linked channels
-//! (relay mode), kept up for as long as the node runs.
+//! (relay mode; there is no other yet), kept up for as long as the node runs.
 //!
 //! The shell of [`session`], which decides everything: here bytes are carried, time is read and
 //! waiting is done. It never acknowledges for the network, and never stops taking deliveries while
 //! it waits for the node. When the node takes no more, it stops reading, and TCP slows the network
 //! down.
+//!
+//! # What a relay does
+//!
+//! It says what members say (`render`), with what it relates to; shows edits by what changed (`edit`);
+//! does on the network what moderators did elsewhere, where it is an operator (`moderation`), and hands
+//! in what the network's operators do as wishes of the persons they are (`session/moderation`). The
+//! channel's policy decides about those. Nothing is carried before an operator agreed, and single people
+//! can be kept out (`session/commands`). Identities hang on accounts, then on nicks (`people`).
+//!
+//! # Several nodes on one link: a design, not built
+//!
+//! Today a link is carried by each node that is configured to carry it: configure one. What failover
+//! needs, for whoever builds it:
+//!
+//! - **Lease.** A new act, `CarryLink { link, epoch }`, in the log of the linked channel, by the
+//!   node's own identity and under a permission of its own. A claim counts if the claim of the epoch
+//!   before lies in its past; of two with one epoch, the lower rank counts, then the lower event id
+//!   (R7, no clock). So all nodes name one holder, and a holder that sees a higher epoch stops at once.
+//!   An event is written at a takeover alone.
+//! - **Heartbeat.** Ephemeral packets between nodes, signed and never stored: link, epoch, and the last
+//!   event that the network confirmed; every 2 s, and only while another node stands by.
+//! - **Standing by.** Every candidate holds its own silent connection in the channel, and its own outbox
+//!   rows as today. What it sees the holder's nick say, it strikes from its rows: by a client tag with
+//!   the event's id where there are message tags, else by rendering its first rows without time marks and
+//!   comparing. Order per link is kept, so one line that is recognised proves all before it. The
+//!   heartbeat bounds what is in doubt to `UNCONFIRMED` lines, and the silent connection resolves these.
+//! - **Takeover.** When the holder's nick left the channel, or its heartbeat stopped and it did not say
+//!   rows that are due, for 3 s plus one second for each candidate before this one. The channel itself is
+//!   witness: a holder that the overlay cannot reach but that still speaks there keeps the link.
+//! - **Inwards.** Only the holder hands in what it hears, for two nodes would make two identities of one
+//!   person. A candidate keeps the last minute; having taken over, it hands in what the channel's events
+//!   lack, compared by `msgid`, else by nick, text and second.
 
 mod channel;
 mod clock;
@@ -224,7 +256,6 @@ impl Running {
             for link in &channel.links {
                 session.link(now(), link, channel.id);
             }
-            session.set_flow(channel.id, &channel.policy.flow);
         }
         let unknown = channels.iter().filter(|c| !c.links.is_empty()).map(|channel| channel.id).collect();
         let (backlog, lines) = (VecDeque::new(), VecDeque::new());

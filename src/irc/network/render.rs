@@ -87,7 +87,6 @@ pub(super) fn render(news: &News, view: &mut View<'_>) -> Result<Lines, String> 
             Ok(moderation::revoked(&actor, subject, *then, reason, view))
         }
         What::Changed(change) => {
-            view.state.changed(change);
             Ok(moderation::setting(change).map(|text| action(&actor, &text, view)).unwrap_or_default())
         }
         What::Created
@@ -102,9 +101,6 @@ pub(super) fn render(news: &News, view: &mut View<'_>) -> Result<Lines, String> 
 }
 
 fn message(news: &News, content: &Content, view: &mut View<'_>) -> Result<Lines, String> {
-    if !view.state.is_cleared(&content.envelope, view.network) {
-        return Err(format!("its label does not let it go to {}", view.network));
-    }
     let name = news.author.profile.name();
     view.state.voice(news.author.identity, &one_line(name, NAME_CHARS));
     if view.state.muted.contains(&news.author.identity) {
@@ -121,7 +117,8 @@ fn message(news: &News, content: &Content, view: &mut View<'_>) -> Result<Lines,
     let target = content.envelope.relation.and_then(|relation| view.known.get(&relation.target()));
     let (notice, lead, text) = match content.envelope.relation {
         Some(Relation::Reaction(_)) => {
-            let what = target.map_or_else(|| "an earlier message".to_owned(), quoted);
+            let what =
+                target.map_or_else(|| "an earlier message".to_owned(), |known| quoted(known, view.now));
             let with = one_line(&content.body, NAME_CHARS);
             (true, format!("* {name} {mark}"), format!("reacted {with} to {what}"))
         }
@@ -133,7 +130,8 @@ fn message(news: &News, content: &Content, view: &mut View<'_>) -> Result<Lines,
             _ => (notice, format!("{lead}* "), format!("{} (edited)", text_of(content))),
         },
         _ => {
-            let quoted = content.reply_to().and_then(|target| view.known.get(&target)).map(quoted);
+            let answered = content.reply_to().and_then(|target| view.known.get(&target));
+            let quoted = answered.map(|known| quoted(known, view.now));
             let quote = quoted.map(|quote| format!("[{quote}] ")).unwrap_or_default();
             (notice, lead, format!("{quote}{}", text_of(content)))
         }
@@ -217,9 +215,9 @@ fn text_of(content: &Content) -> String {
 }
 
 /// The beginning of a message, for quoting.
-fn quoted(known: &Remembered) -> String {
+fn quoted(known: &Remembered, now: Timestamp) -> String {
     let author = addressed(known);
-    match one_line(&known.body, QUOTE_CHARS) {
+    match one_line(known.text(now), QUOTE_CHARS) {
         body if body.is_empty() => author,
         body => format!("{author}: {body}"),
     }
@@ -340,6 +338,13 @@ pub(super) mod tests {
         let target = EventId([9; 32]);
         let unknown = EventId([8; 32]);
         check(related("yes", Relation::Reply(target)), 1000, &["<alice> [bob: first second] yes"]);
+        let mut expired = known();
+        let mut once = Content::text("for a while");
+        once.envelope.expires = Some(Timestamp(2000));
+        expired.note(&News { event: unknown, ..news("bob", 1, What::Message(once)) }, "net");
+        let reply = news("alice", 2000, What::Message(related("yes", Relation::Reply(unknown))));
+        assert_eq!(texts(&lines(&reply, &expired, 1999, |_| {})), ["<alice> [bob: for a while] yes"]);
+        assert_eq!(texts(&lines(&reply, &expired, 2000, |_| {})), ["<alice> [bob] yes"]);
         check(related("yes", Relation::Reply(unknown)), 1000, &["<alice> yes"]);
         check(
             related("first third", Relation::Edit(target)),

@@ -33,7 +33,6 @@ use super::queue::{Bucket, Channel, Place, Report};
 use super::registration::{Credentials, Registration, Step, WANTED, cap_request};
 use crate::base::config::Consent;
 use crate::base::{ChannelId, EventId, Kind, Timestamp};
-use crate::chat::flow::Flow;
 use crate::chat::intent::Submission;
 use crate::chat::message::Link;
 use crate::chat::view::What;
@@ -200,13 +199,6 @@ impl Session {
     /// Takes in what was kept over restarts. Before any channel is linked.
     pub fn restore(&mut self, notes: impl IntoIterator<Item = (String, String)>) {
         self.notes.extend(notes);
-    }
-
-    /// The flow policy of a linked channel.
-    pub fn set_flow(&mut self, id: ChannelId, flow: &Flow) {
-        for channel in self.channels.values_mut().filter(|channel| channel.id == id) {
-            channel.state.set_flow(flow.clone());
-        }
     }
 
     /// A message of the history, to be quoted.

@@ -35,7 +35,10 @@ impl StandIn {
             Err(refusal) => (Err(refusal), Vec::new()),
             Ok(channel) => {
                 let news = self.log[before..].to_vec();
-                (Ok(Receipt { channel, event: news.last().map(|news| news.event) }), news)
+                (
+                    Ok(Receipt { channel, event: news.last().map(|news| news.event), ..Receipt::default() }),
+                    news,
+                )
             }
         }
     }
