@@ -75,6 +75,11 @@ impl Membership {
         self.one(now, Input::LinkDown(node))
     }
 
+    /// A node that somebody here wants to be connected with, whatever the topology thinks.
+    pub fn welcome(&mut self, node: NodeId) {
+        self.wanted.insert(node);
+    }
+
     /// It could not be reached.
     pub fn unreachable(&mut self, now: u64, node: NodeId) -> Vec<Step> {
         self.wanted.remove(&node);

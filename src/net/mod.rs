@@ -79,7 +79,9 @@ impl Net {
         let listening = swarm::listen(&mut swarm, &config.listen).await?;
         let (sender, receiver) = mpsc::channel(INTRODUCTIONS);
         let introductions = Introductions { sender, receiver };
-        Ok(Self { swarm, domain, contacts, node: NodeId(transport.public().0), listening, introductions })
+        let node = NodeId(transport.public().0);
+        let seed = blake3::derive_key("multichat 2026-11 chance of a topology", &transport.seed());
+        Ok(Self { swarm, domain, contacts, node, seed, listening, introductions })
     }
 
     /// This node: the public key of its transport identity.
@@ -125,7 +127,10 @@ impl Net {
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<(), Fault>> {
         let introduced = self.introductions.receiver;
-        shell::Shell::new(self.swarm, self.domain, self.contacts)
+        let addresses = self.listening.iter().chain(self.swarm.external_addresses());
+        let own = membership::contact(self.node, addresses);
+        let membership = membership::Membership::new(&self.domain, own, self.seed);
+        shell::Shell::new(self.swarm, self.domain, self.contacts, membership)
             .run(handle, outgoing, introduced, cancel)
             .boxed()
     }

@@ -23,8 +23,8 @@ use super::packet::{Packet, Taken};
 use super::peers::Peers;
 use super::swarm::{Behaviour, BehaviourEvent, topic};
 use super::{bounds, is_loopback, node_of, peer_of};
-use crate::overlay::gossip::{self, NoWay, Unpublished};
 use crate::base::{NodeId, limits};
+use crate::overlay::gossip::{self, NoWay, Unpublished};
 use crate::overlay::{Destination, Domain};
 use crate::port::{Command, Fault, Handle, Stopped};
 
@@ -126,7 +126,12 @@ impl Shell {
             _ => None,
         });
         match address.zip(peer) {
-            Some((address, peer)) => self.contacts.learn(peer, &address, self.now()),
+            Some((address, peer)) => {
+                self.contacts.learn(peer, &address, self.now());
+                if let (Some(membership), Some(node)) = (&mut self.membership, node_of(&peer)) {
+                    membership.welcome(node);
+                }
+            }
             None => tracing::warn!("no address of a node, passed over: {}", text.escape_debug()),
         }
     }
@@ -150,9 +155,10 @@ impl Shell {
         // A topology of ours says whom to be connected with; gossipsub is glad of everyone.
         let settled = |peer: &PeerId| {
             self.peers.is_connected(peer)
-                || self.membership.as_ref().is_some_and(|membership| {
-                    node_of(peer).is_none_or(|node| !membership.wants(&node))
-                })
+                || self
+                    .membership
+                    .as_ref()
+                    .is_some_and(|membership| node_of(peer).is_none_or(|node| !membership.wants(&node)))
         };
         for dial in self.contacts.due(now, settled) {
             self.dial(dial);

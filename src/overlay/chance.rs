@@ -83,8 +83,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_numbers() {
-        let (mut a, mut b, mut c) =
-            (Chance::numbered(1, 2), Chance::numbered(1, 2), Chance::numbered(1, 3));
+        let (mut a, mut b, mut c) = (Chance::numbered(1, 2), Chance::numbered(1, 2), Chance::numbered(1, 3));
         let first: Vec<u64> = (0..100).map(|_| a.bits()).collect();
         assert_eq!(first, (0..100).map(|_| b.bits()).collect::<Vec<_>>());
         assert_ne!(first[0], c.bits());

@@ -173,9 +173,7 @@ impl Member {
         let sampled = suspects.is_empty() || self.chance.happens(0.5);
         let among = if sampled { &known } else { &suspects };
         let Some(subject) = self.chance.pick(among).cloned() else { return };
-        let linked = |contact: &&Contact| {
-            self.links.contains(&contact.node) && contact.node != subject.node
-        };
+        let linked = |contact: &&Contact| self.links.contains(&contact.node) && contact.node != subject.node;
         let neighbours: Vec<&Contact> = known.iter().filter(linked).collect();
         let proven: Vec<&Contact> = neighbours
             .iter()
@@ -195,8 +193,7 @@ impl Member {
         }
         let until = now.plus_ms(TRIAL_MS);
         let witness = carry.as_ref().map(|contact| contact.node);
-        let trial =
-            Trial { subject: subject.clone(), serve, carry, witness, sampled, begun: false, until };
+        let trial = Trial { subject: subject.clone(), serve, carry, witness, sampled, begun: false, until };
         self.trials.insert(nonce, trial);
         if there {
             self.pose(subject.node, out);

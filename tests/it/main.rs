@@ -10,6 +10,7 @@ mod net;
 mod newcomer;
 mod oracle;
 mod overlay;
+mod overlay_net;
 mod peers;
 mod sim;
 mod store;

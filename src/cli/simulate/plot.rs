@@ -85,7 +85,11 @@ fn draw(title: &str, report: &Report, lines: &[Line]) -> String {
     let mut minute = 0.0;
     while minute <= scenario.minutes {
         let at = TOP + high + 18.0;
-        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{at}\" text-anchor=\"middle\">{minute} min</text>", x(minute));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{at}\" text-anchor=\"middle\">{minute} min</text>",
+            x(minute)
+        );
         minute += step;
     }
     if scenario.attack.is_some() {

@@ -85,7 +85,9 @@ pub fn measure(world: &World) -> Outcome {
         within.map(|look| look.measured)
     };
     let health = world.rebalance.looks.iter().enumerate().flat_map(|(domain, looks)| {
-        looks.iter().map(move |look| (domain, look.at_ms, round(look.measured), round(look.real), look.volunteers))
+        looks
+            .iter()
+            .map(move |look| (domain, look.at_ms, round(look.measured), round(look.real), look.volunteers))
     });
     let n = world.nodes.len().max(1);
     Outcome {
@@ -113,7 +115,14 @@ pub fn measure(world: &World) -> Outcome {
         serving_before: fractions(0, attack_ms).last().map(round),
         serving_lowest: fractions(attack_ms, u64::MAX).min_by(f64::total_cmp).map(round),
         serving_end: fractions(0, u64::MAX).last().map(round),
-        volunteers_most: world.rebalance.looks.iter().flatten().map(|look| look.volunteers).max().unwrap_or(0),
+        volunteers_most: world
+            .rebalance
+            .looks
+            .iter()
+            .flatten()
+            .map(|look| look.volunteers)
+            .max()
+            .unwrap_or(0),
         periods: count.periods,
         health: health.collect(),
         events: world.events,
@@ -182,7 +191,8 @@ impl Count {
 fn is_owed(node: &Node, at_ms: u64, end_ms: u64) -> bool {
     let honest = node.turned_ms > at_ms.saturating_add(PRESENT_MS);
     let settled = |from: u64| from + SETTLED_MS <= at_ms || from < 2_000;
-    let there = |(from, to): &(u64, u64)| settled(*from) && *to >= (at_ms + PRESENT_MS).min(end_ms) && *from <= at_ms;
+    let there =
+        |(from, to): &(u64, u64)| settled(*from) && *to >= (at_ms + PRESENT_MS).min(end_ms) && *from <= at_ms;
     honest && node.sessions.iter().any(there)
 }
 

@@ -129,11 +129,10 @@ fn call(world: &mut World, domain: u8, look: &Look) {
     let count = candidates.len() + look.volunteers;
     for index in candidates {
         let node = &world.nodes[index as usize];
-        let fraction =
-            world.rebalance.looks[usize::from(node.home)].last().map_or(0.0, |look| look.measured);
+        let fraction = world.rebalance.looks[usize::from(node.home)].last().map_or(0.0, |look| look.measured);
         let id = node.contact.node;
-        let goes = draw.may_go(&name(node.home), fraction, &id)
-            && draw.joins(&name(domain), wanted, count, &id);
+        let goes =
+            draw.may_go(&name(node.home), fraction, &id) && draw.joins(&name(domain), wanted, count, &id);
         if goes {
             world.nodes[index as usize].volunteers = Some(domain);
             world.enter(index, domain);

@@ -216,8 +216,8 @@ impl World {
     /// A node at a site, with an address of a neighbourhood.
     fn add_node(&mut self, site: Site, near: usize) -> u32 {
         let index = self.nodes.len() as u32;
-        let mut id = *blake3::hash(&[&self.scenario.seed.to_le_bytes()[..], &index.to_le_bytes()].concat())
-            .as_bytes();
+        let mut id =
+            *blake3::hash(&[&self.scenario.seed.to_le_bytes()[..], &index.to_le_bytes()].concat()).as_bytes();
         // The end of the id is the index, so that it is found without a table; the rest is uniform.
         id[28..].copy_from_slice(&index.to_be_bytes());
         let address = [20 + (near >> 8) as u8 % 200, near as u8, (index >> 8) as u8, index as u8];
@@ -457,10 +457,11 @@ impl World {
         }
         let gap = self.chance.about((1_000.0 / self.scenario.rate_per_s) as u64);
         self.at_ms(now_ms + gap.max(1), Event::Say);
-        let speaks = |node: &Node| node.online && node.malice.is_none() && now_ms > node.sessions.last().map_or(0, |s| s.0) + 3_000;
-        let Some(by) = (0..20)
-            .map(|_| self.chance.below(self.nodes.len()))
-            .find(|index| speaks(&self.nodes[*index]))
+        let speaks = |node: &Node| {
+            node.online && node.malice.is_none() && now_ms > node.sessions.last().map_or(0, |s| s.0) + 3_000
+        };
+        let Some(by) =
+            (0..20).map(|_| self.chance.below(self.nodes.len())).find(|index| speaks(&self.nodes[*index]))
         else {
             return;
         };
@@ -505,8 +506,7 @@ impl World {
         let trial_ms = self.scenario.trial_ms.filter(|_| self.scenario.shape != Shape::Star);
         let topology = self.topology(index, domain, seed);
         let node = &mut self.nodes[index as usize];
-        node.members
-            .insert(domain, Member::new(node.contact.node, topology, trial_ms, seed, now));
+        node.members.insert(domain, Member::new(node.contact.node, topology, trial_ms, seed, now));
         let mut contacts = node.remembered.remove(&domain).unwrap_or_default();
         contacts.extend(self.entrances(index, domain));
         self.input(index, domain, Input::Join(contacts));
@@ -541,7 +541,11 @@ impl World {
                 let homes: Vec<Contact> = if is_server {
                     self.servers.iter().filter(|server| server.node != own.node).cloned().collect()
                 } else {
-                    self.servers.get(index as usize % self.servers.len().max(1)).cloned().into_iter().collect()
+                    self.servers
+                        .get(index as usize % self.servers.len().max(1))
+                        .cloned()
+                        .into_iter()
+                        .collect()
                 };
                 Box::new(Star::new(homes, is_server, now))
             }
@@ -591,7 +595,9 @@ impl World {
     fn begin_attack(&mut self) {
         let lured = self.now().0 > self.scenario.attack_ms();
         match self.scenario.attack {
-            Some(Attack::Censor) => (0..self.scenario.domains).for_each(|domain| self.turn(domain, Malice::Covert)),
+            Some(Attack::Censor) => {
+                (0..self.scenario.domains).for_each(|domain| self.turn(domain, Malice::Covert))
+            }
             Some(Attack::Flash) => self.turn(0, Malice::Covert),
             Some(Attack::Lure) => self.turn(u8::from(lured), Malice::Covert),
             Some(Attack::Sybil) => self.sybils(),
@@ -606,9 +612,8 @@ impl World {
 
     /// A fraction of a domain's own members turns.
     fn turn(&mut self, domain: u8, malice: Malice) {
-        let own: Vec<u32> = (0..self.nodes.len() as u32)
-            .filter(|index| self.nodes[*index as usize].home == domain)
-            .collect();
+        let own: Vec<u32> =
+            (0..self.nodes.len() as u32).filter(|index| self.nodes[*index as usize].home == domain).collect();
         let count = (own.len() as f64 * self.scenario.adversarial) as usize;
         let now_ms = self.now().0;
         for index in self.chance.sample(&own, count) {

@@ -245,9 +245,7 @@ impl Gossip {
             let fit: Vec<NodeId> = self
                 .links
                 .iter()
-                .filter(|(node, link)| {
-                    !link.mesh && link.score() >= 0.0 && !self.backoff.contains_key(*node)
-                })
+                .filter(|(node, link)| !link.mesh && link.score() >= 0.0 && !self.backoff.contains_key(*node))
                 .map(|(node, _)| *node)
                 .collect();
             for node in self.chance.sample(&fit, D - mesh.len()) {

@@ -128,10 +128,7 @@ mod tests {
         outbox.hang(PEER);
         let ids = vec![(MessageId([1; 16]), 1), (MessageId([2; 16]), 2)];
         let frame = Frame(vec![Message::Prune, Message::IHave(ids)]);
-        assert_eq!(
-            outbox.finish(Timestamp(10)),
-            [Output::Send { to: PEER, frame }, Output::Hang(PEER)]
-        );
+        assert_eq!(outbox.finish(Timestamp(10)), [Output::Send { to: PEER, frame }, Output::Hang(PEER)]);
         assert_eq!(outbox.next_timeout(), None);
     }
 

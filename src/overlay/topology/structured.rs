@@ -145,9 +145,11 @@ impl Structured {
     /// The contact nearest to a key, if one is nearer than this node.
     fn next_hop(&self, key: &Key, except: Option<NodeId>) -> Option<Contact> {
         let here = distance(&self.own.node.0, key);
-        let nearer = self.table.values().flatten().filter(|contact| {
-            Some(contact.node) != except && distance(&contact.node.0, key) < here
-        });
+        let nearer = self
+            .table
+            .values()
+            .flatten()
+            .filter(|contact| Some(contact.node) != except && distance(&contact.node.0, key) < here);
         nearer.min_by_key(|contact| distance(&contact.node.0, key)).cloned()
     }
 
@@ -171,17 +173,14 @@ impl Structured {
             return;
         }
         let nonce = self.chance.bits() as u32;
-        let lookup =
-            Lookup { target, asked: BTreeSet::new(), waiting: 0, until: now.plus_ms(ANSWER_MS * 4) };
+        let lookup = Lookup { target, asked: BTreeSet::new(), waiting: 0, until: now.plus_ms(ANSWER_MS * 4) };
         self.lookups.insert(nonce, lookup);
         self.ask_on(now, nonce);
     }
 
     fn ask_on(&mut self, now: Timestamp, nonce: u32) {
-        let Some((target, asked, waiting)) = self
-            .lookups
-            .get(&nonce)
-            .map(|lookup| (lookup.target, lookup.asked.clone(), lookup.waiting))
+        let Some((target, asked, waiting)) =
+            self.lookups.get(&nonce).map(|lookup| (lookup.target, lookup.asked.clone(), lookup.waiting))
         else {
             return;
         };
@@ -343,12 +342,8 @@ impl Structured {
                 repair::ask(&self.cache, now, peer, &mut self.outbox);
             }
         }
-        let late: Vec<u32> = self
-            .lookups
-            .iter()
-            .filter(|(_, lookup)| lookup.until <= now)
-            .map(|(nonce, _)| *nonce)
-            .collect();
+        let late: Vec<u32> =
+            self.lookups.iter().filter(|(_, lookup)| lookup.until <= now).map(|(nonce, _)| *nonce).collect();
         for nonce in late {
             if let Some(lookup) = self.lookups.get_mut(&nonce) {
                 lookup.waiting = 0;

@@ -48,7 +48,8 @@ fn what_frames_lose_anti_entropy_brings() {
 
 #[test]
 fn a_partition_heals() {
-    let scenario = Scenario { attack: Some(Attack::Partition), minutes: 4.0, churn: false, ..small(Shape::Tree, 5) };
+    let scenario =
+        Scenario { attack: Some(Attack::Partition), minutes: 4.0, churn: false, ..small(Shape::Tree, 5) };
     let outcome = sim::run(&scenario);
     assert!(outcome.timely < 1.0, "nothing was parted: {outcome:?}");
     assert_eq!(outcome.delivered, outcome.owed, "{}", percent(&outcome));
@@ -154,7 +155,8 @@ proptest! {
 
 #[test]
 fn a_payload_goes_along_a_tree_about_once() {
-    let scenario = Scenario { churn: false, minutes: 3.0, rate_per_s: 2.0, nodes: 200, ..small(Shape::Tree, 2) };
+    let scenario =
+        Scenario { churn: false, minutes: 3.0, rate_per_s: 2.0, nodes: 200, ..small(Shape::Tree, 2) };
     let outcome = sim::run(&scenario);
     let share: BTreeMap<&str, f64> =
         outcome.purposes.iter().map(|(name, part)| (name.as_str(), *part)).collect();

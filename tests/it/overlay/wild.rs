@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::test_runner::TestCaseError;
 
 use super::{
-    Arc, Chance, Contact, Frame, Input, Mesh, Message, Output, Payload, Selection, Structured,
-    Timestamp, Topology, Tree, contact, tree,
+    Arc, Chance, Contact, Frame, Input, Mesh, Message, Output, Payload, Selection, Structured, Timestamp,
+    Topology, Tree, contact, tree,
 };
-use multichat::overlay::topology::gossip::Gossip;
 use multichat::overlay::topology::MessageId;
+use multichat::overlay::topology::gossip::Gossip;
 
 const NODES: u8 = 12;
 const PAYLOADS: usize = 12;
@@ -36,7 +36,11 @@ struct Wild {
 }
 
 /// Runs the wild network and checks that everyone got everything once.
-pub fn run(seed: u64, loss: f64, make: &dyn Fn(Contact, u8) -> Box<dyn Topology>) -> Result<(), TestCaseError> {
+pub fn run(
+    seed: u64,
+    loss: f64,
+    make: &dyn Fn(Contact, u8) -> Box<dyn Topology>,
+) -> Result<(), TestCaseError> {
     let mut wild = Wild {
         nodes: (0..NODES).map(|n| make(contact(n), n)).collect(),
         links: BTreeSet::new(),

@@ -431,7 +431,8 @@ impl Views {
             }
             let knocked: Vec<NodeId> =
                 self.active.keys().filter(|node| !self.chosen.contains(*node)).copied().collect();
-            let among = if !chosen && knocked.len() * 2 >= self.settings.active { knocked } else { self.active() };
+            let among =
+                if !chosen && knocked.len() * 2 >= self.settings.active { knocked } else { self.active() };
             if let Some(victim) = chance.pick(&among).copied() {
                 // Without filling up: the place is for the one who comes.
                 if let Some(gone) = self.lose(&victim) {
