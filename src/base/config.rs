@@ -109,6 +109,10 @@ pub enum Topology {
     /// gossipsub.
     #[default]
     Gossip,
+    /// Payloads once along a tree, ids beside it: HyParView and Plumtree.
+    Tree,
+    /// Everyone linked with everyone: a team, a LAN.
+    Mesh,
 }
 
 /// Who may join a domain.

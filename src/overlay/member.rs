@@ -14,8 +14,12 @@ const TRIAL_MS: u64 = 8_000;
 const SETTLED_MS: u64 = 10_000;
 /// Failures in a row after which a member is shunned.
 const STRIKES: u32 = 2;
+/// Below this fraction of trials passed, trials come three times as often.
+const WORRY: f64 = 0.85;
 /// Members with failures that are remembered.
 const SUSPECTS: usize = 64;
+/// How long a member counts as a good witness after it carried a mark itself.
+const PROVEN_MS: u64 = 120_000;
 /// Marks on their way for others; a further one is not carried.
 const ERRANDS: usize = 64;
 
@@ -30,6 +34,9 @@ pub struct Member {
     trials: BTreeMap<u64, Trial>,
     errands: BTreeMap<NodeId, Errand>,
     suspects: BTreeMap<NodeId, (Contact, u32)>,
+    /// Who carried a mark of late: asked to bear witness before others, because a hostile witness makes an
+    /// honest member fail.
+    proven: BTreeMap<NodeId, Timestamp>,
     links: BTreeSet<NodeId>,
     /// Nodes that the topology wants a link with.
     wanted: BTreeSet<NodeId>,
@@ -43,6 +50,10 @@ struct Trial {
     serve: Option<MessageId>,
     /// It shall carry a mark to this neighbour of ours.
     carry: Option<Contact>,
+    /// Who was to bear witness, if anyone.
+    witness: Option<NodeId>,
+    /// Drawn as a sample; another look at a suspect says nothing about the domain.
+    sampled: bool,
     begun: bool,
     until: Timestamp,
 }
@@ -74,6 +85,7 @@ impl Member {
             trials: BTreeMap::new(),
             errands: BTreeMap::new(),
             suspects: BTreeMap::new(),
+            proven: BTreeMap::new(),
             links: BTreeSet::new(),
             wanted: BTreeSet::new(),
             meter: Meter::default(),
@@ -156,11 +168,18 @@ impl Member {
     fn begin(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let suspects: Vec<Contact> = self.suspects.values().map(|(contact, _)| contact.clone()).collect();
         let known = self.topology.known();
-        let among = if suspects.is_empty() || self.chance.happens(0.5) { &known } else { &suspects };
+        let sampled = suspects.is_empty() || self.chance.happens(0.5);
+        let among = if sampled { &known } else { &suspects };
         let Some(subject) = self.chance.pick(among).cloned() else { return };
-        let neighbours: Vec<Contact> =
-            known.into_iter().filter(|contact| self.links.contains(&contact.node)).collect();
-        let carry = self.chance.pick(&neighbours).filter(|contact| contact.node != subject.node).cloned();
+        let linked = |contact: &&Contact| self.links.contains(&contact.node) && contact.node != subject.node;
+        let neighbours: Vec<&Contact> = known.iter().filter(linked).collect();
+        let proven: Vec<&Contact> = neighbours
+            .iter()
+            .filter(|contact| self.proven.get(&contact.node).is_some_and(|at| now.since_ms(*at) < PROVEN_MS))
+            .copied()
+            .collect();
+        let witnesses = if proven.is_empty() { &neighbours } else { &proven };
+        let carry = self.chance.pick(witnesses).map(|contact| (*contact).clone());
         let serve = self.topology.settled(now, SETTLED_MS);
         if carry.is_none() && serve.is_none() {
             return;
@@ -171,7 +190,9 @@ impl Member {
             out.push(Output::Dial(subject.clone()));
         }
         let until = now.plus_ms(TRIAL_MS);
-        self.trials.insert(nonce, Trial { subject: subject.clone(), serve, carry, begun: false, until });
+        let witness = carry.as_ref().map(|contact| contact.node);
+        let trial = Trial { subject: subject.clone(), serve, carry, witness, sampled, begun: false, until };
+        self.trials.insert(nonce, trial);
         if there {
             self.pose(subject.node, out);
         }
@@ -203,9 +224,21 @@ impl Member {
     fn end(&mut self, now: Timestamp, nonce: u64, passed: Option<bool>, out: &mut Vec<Output>) {
         let Some(trial) = self.trials.remove(&nonce) else { return };
         let node = trial.subject.node;
-        if let Some(passed) = passed {
+        if let Some(passed) = passed.filter(|_| trial.sampled) {
             self.meter.record(now, passed);
         }
+        match (passed, trial.witness) {
+            (Some(true), Some(_)) => {
+                self.proven.insert(node, now);
+            }
+            // One of the two is to blame.
+            (Some(false), Some(witness)) if trial.carry.is_some() => {
+                self.proven.remove(&node);
+                self.proven.remove(&witness);
+            }
+            _ => {}
+        }
+        self.proven.retain(|_, at| now.since_ms(*at) < PROVEN_MS);
         match passed {
             Some(true) => {
                 self.suspects.remove(&node);
@@ -265,7 +298,9 @@ impl Member {
         if let Some(ms) = self.trial_ms
             && self.trial_at <= now
         {
-            self.trial_at = now.plus_ms(self.chance.about(ms));
+            // Where trials fail, more of them: the figure shall be known well when it matters.
+            let worried = self.meter.tally(now).fraction().is_some_and(|fraction| fraction < WORRY);
+            self.trial_at = now.plus_ms(self.chance.about(if worried { ms / 3 } else { ms }));
             self.begin(now, out);
         }
     }

@@ -11,6 +11,7 @@ mod net;
 mod newcomer;
 mod oracle;
 mod overlay;
+mod overlay_net;
 mod peers;
 mod sim;
 mod store;

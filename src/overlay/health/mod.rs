@@ -12,14 +12,21 @@
 //! 2. **Serving fraction.** Of `n` trials `k` were passed. The estimate that is acted on is the *lower* end of
 //!    the Wilson score interval ([`Tally::lower_bound`]): few trials, or none, give a low figure and so
 //!    caution; unlike `k/n`, it is sound for small `n` and near 0 and 1.
-//! 3. **Pooling.** A member's own trials are few, so reports of many are pooled, after the quarter with
-//!    the highest and the quarter with the lowest claims is left out ([`pool`]): below one quarter of liars,
-//!    no lie is ever counted; above it, liars shift the figure by no more than the honest spread on one side.
+//! 3. **Pooling.** A member's own trials are few, so reports of many are pooled, after the half with the
+//!    highest and the quarter with the lowest claims is left out ([`pool`]). The cuts differ because the
+//!    lies do: to claim that all is well keeps help away, and up to half of the reports may do so without effect; to
+//!    cry wolf only draws volunteers, whose number is capped, and up to a quarter may do that. Honest reports differ
+//!    too, so the figure lies a little low: the safe side.
 //! 4. **Eviction.** Whoever fails twice in a row is shunned by who found out. This is local: no vote
 //!    that could be bought.
 //! 5. **Volunteers** ([`lottery`]) join a domain that calls and leave when it has healed.
 //!
-//! What it cannot see: a member that answers trials and yet drops people's payloads. Against these the
+//! A hostile third node can make an honest member fail, by not saying that the mark came. So those bear witness who
+//! carried a mark themselves of late, two failures in a row are needed, each with another witness, and another
+//! look at a suspect is not counted as a sample.
+//!
+//! What it cannot see: two hostile nodes that vouch for each other, which takes that the witness is one of
+//! them; and a member that answers trials and yet drops people's payloads. Against these the
 //! topology has its own defence (silent neighbours are replaced, see `topology::tree`).
 
 pub mod lottery;
@@ -34,7 +41,7 @@ const Z: f64 = 1.96;
 /// Trials remembered; beyond it the oldest are forgotten.
 const TRIALS: usize = 256;
 /// How long one is remembered.
-const TRIAL_MS: u64 = 120_000;
+const TRIAL_MS: u64 = 180_000;
 
 /// Trials and how many were passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -58,7 +65,7 @@ impl Tally {
     }
 }
 
-/// Reports of several members made into one, without the extreme quarters.
+/// Reports of several members made into one, without the highest half and the lowest quarter.
 pub fn pool(reports: &[Tally]) -> Tally {
     let mut heard: Vec<Tally> = reports.iter().filter(|tally| tally.trials > 0).copied().collect();
     heard.retain(|tally| tally.passed <= tally.trials);
@@ -66,8 +73,7 @@ pub fn pool(reports: &[Tally]) -> Tally {
         let cross = |x: &Tally, y: &Tally| u64::from(x.passed) * u64::from(y.trials);
         cross(a, b).cmp(&cross(b, a)).then(a.trials.cmp(&b.trials))
     });
-    let cut = heard.len() / 4;
-    let middle = &heard[cut..heard.len() - cut];
+    let middle = &heard[heard.len() / 4..heard.len().div_ceil(2)];
     // Nobody weighs more for claiming more trials than a member can make.
     let most = TRIALS as u32;
     let scaled = middle.iter().map(|tally| match tally.trials {
@@ -126,13 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_quarter_of_liars_changes_nothing() {
+    fn lies_that_are_few_enough_change_nothing() {
         let honest = Tally { passed: 6, trials: 10 };
         let mut reports = vec![honest; 31];
-        let lies = [Tally { passed: 1_000_000, trials: 1_000_000 }, Tally { passed: 0, trials: 1_000_000 }];
-        for lie in lies {
+        let (rosy, wolf) =
+            (Tally { passed: 1_000_000, trials: 1_000_000 }, Tally { passed: 0, trials: 1_000_000 });
+        for (lie, liars) in [(rosy, 29), (wolf, 9)] {
             reports.truncate(31);
-            reports.extend([lie; 9]);
+            reports.extend(vec![lie; liars]);
             assert_eq!(pool(&reports).fraction(), Some(0.6));
         }
         assert_eq!(pool(&[]), Tally::default());
