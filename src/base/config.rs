@@ -109,6 +109,10 @@ pub enum Topology {
     /// gossipsub.
     #[default]
     Gossip,
+    /// Payloads once along a tree, ids beside it: HyParView and Plumtree.
+    Tree,
+    /// Everyone linked with everyone: a team, a LAN.
+    Mesh,
 }
 
 /// Who may join a domain.
@@ -331,13 +335,39 @@ pub struct NetworkConfig {
     #[serde(default)]
     pub tls: bool,
     pub nick: String,
+    /// Who answers for what this node does there: an address that the network's operators can
+    /// write to. It is shown as the real name of each connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslConfig>,
+    /// The certificate to show to the network (CertFP, SASL EXTERNAL); only with `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert: Option<TlsConfig>,
     #[serde(default)]
     pub mode: NetworkMode,
+    #[serde(default)]
+    pub consent: Consent,
     /// Lines this node may send to the network; `null` turns the limit off.
     #[serde(default = "network_flood")]
     pub flood: Option<FloodConfig>,
+}
+
+impl NetworkConfig {
+    /// A network by its address, with the default of every other key.
+    pub fn at(address: impl Into<String>, nick: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            tls: false,
+            nick: nick.into(),
+            owner: None,
+            sasl: None,
+            client_cert: None,
+            mode: NetworkMode::default(),
+            consent: Consent::default(),
+            flood: network_flood(),
+        }
+    }
 }
 
 fn network_flood() -> Option<FloodConfig> {
@@ -353,16 +383,59 @@ pub enum NetworkMode {
     Relay,
 }
 
-/// SASL PLAIN credentials: the password itself, or a file that holds it. Loading replaces the
+/// Whether the operators of a linked channel are asked before anything is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consent {
+    /// One of them must say `!mc allow` first.
+    #[default]
+    Ask,
+    /// They have agreed already, or the network is one's own. They can still say `!mc stop`.
+    Given,
+}
+
+/// How to log in: the password itself, or a file that holds it. Loading replaces the
 /// file by what it holds, so connectors look at `password` alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaslConfig {
+    #[serde(default)]
+    pub mechanism: SaslMechanism,
     pub account: String,
+    /// Where the network offers no SASL, tell the password to the service `NickServ` instead.
+    #[serde(default)]
+    pub nickserv: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
+}
+
+impl SaslConfig {
+    /// An account and its password, with the best mechanism that the network offers.
+    pub fn with_password(account: impl Into<String>, password: impl Into<String>) -> Self {
+        Self {
+            mechanism: SaslMechanism::default(),
+            account: account.into(),
+            nickserv: false,
+            password: Some(password.into()),
+            password_file: None,
+        }
+    }
+}
+
+/// How to prove that an account is one's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaslMechanism {
+    /// SCRAM-SHA-256 where it is offered, else PLAIN.
+    #[default]
+    Auto,
+    Plain,
+    /// By `client_cert`, without a password.
+    External,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
 }
 
 /// One channel and what it is bridged to.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::{ChannelId, EventId, Kind, NodeId};
 use crate::chat::intent::Submission;
 use crate::chat::message::Link;
-use crate::chat::view::{ChannelView, News};
+use crate::chat::view::{ChannelView, MarketView, News};
 pub use crate::node::{Delivery, Door, Outcome, Receipt, Refusal};
 use crate::replica::Packet;
 
@@ -143,6 +143,11 @@ pub enum Command {
     /// Every channel as it is now.
     Channels {
         reply: oneshot::Sender<Vec<ChannelView>>,
+    },
+    /// What is owned in a channel, and which intents wait there.
+    Market {
+        channel: ChannelId,
+        reply: oneshot::Sender<MarketView>,
     },
     /// What the node has to say about itself.
     Status {
@@ -364,6 +369,14 @@ impl Handle {
     /// [`Stopped`].
     pub async fn channels(&self) -> Result<Vec<ChannelView>, Stopped> {
         self.ask(|reply| Command::Channels { reply }).await
+    }
+
+    /// What is owned in a channel, and which intents wait there.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn market(&self, channel: ChannelId) -> Result<MarketView, Stopped> {
+        self.ask(|reply| Command::Market { channel, reply }).await
     }
 
     /// The node about itself.

@@ -266,6 +266,11 @@ impl Driver {
                 let _ = reply.send(self.node.channels());
                 return Ok(());
             }
+            Command::Market { channel, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.node.market_of(&channel));
+                return Ok(());
+            }
             Command::Status { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.status());

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Config, ConfigError, FloodConfig, IrcConfig, LinkConfig, MatrixConfig, NetworkConfig, irc_parts,
+    Config, ConfigError, FloodConfig, IrcConfig, LinkConfig, MatrixConfig, NetworkConfig, SaslMechanism,
+    irc_parts,
 };
 
 impl Config {
@@ -165,8 +166,20 @@ impl NetworkConfig {
         let nick_is_fine = is_word(&self.nick) && starts_well && !self.nick.contains([',', '!', '@', '*']);
         require(nick_is_fine, &format!("{path}.nick"), "is not a nick that IRC networks take")?;
         check_flood(&format!("{path}.flood"), self.flood)?;
+        let owner = self.owner.as_deref().unwrap_or("-");
+        let is_line = !owner.trim().is_empty() && !owner.contains(char::is_control);
+        require(is_line, &format!("{path}.owner"), "must be one line: an address to write to")?;
+        require(
+            self.client_cert.is_none() || self.tls,
+            &format!("{path}.client_cert"),
+            "is shown only over TLS: set `tls: true`",
+        )?;
         let Some(sasl) = &self.sasl else { return Ok(()) };
         require(!sasl.account.is_empty(), &format!("{path}.sasl.account"), "is empty")?;
+        if sasl.mechanism == SaslMechanism::External {
+            let problem = "external shows a certificate: name it in `client_cert`";
+            return require(self.client_cert.is_some(), &format!("{path}.sasl.mechanism"), problem);
+        }
         require(
             sasl.password.as_deref().is_some_and(|password| !password.is_empty()),
             &format!("{path}.sasl"),

@@ -104,8 +104,11 @@ const NETWORKS: &str = "  \
       address: irc.libera.chat:6697
       tls: true
       nick: multichat
+      owner: admin@example.org   # who runs this node, for the network's operators to see
       # sasl: {account: multichat, password_file: libera.password}
+      # client_cert: {cert: libera.pem, key: libera.key}  # for CertFP or `mechanism: external`
       mode: relay                # one connection speaks for all
+      consent: ask               # a channel's operators say `!mc allow` first; given: they did
       flood: {burst: 5, per_second: 2}  # lines this node may send; null: no limit
 ";
 
