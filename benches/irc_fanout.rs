@@ -154,6 +154,7 @@ impl Server {
         let arrived = Arc::new(AtomicU64::new(0));
         let own = Arc::new(AtomicU64::new(0));
         let mut tasks = tokio::task::JoinSet::new();
+        let mut silent = Vec::new();
         for (index, stream) in self.channel(clients).await.into_iter().enumerate() {
             let (mut reader, mut writer) = stream.into_split();
             let (arrived, own) = (Arc::clone(&arrived), Arc::clone(&own));
@@ -169,7 +170,10 @@ impl Server {
                     }
                 }
             });
-            if index < SPEAKERS {
+            if index >= SPEAKERS {
+                // Dropping it would say that the client goes.
+                silent.push(writer);
+            } else {
                 tasks.spawn(async move {
                     let text = "PRIVMSG #bench :the quick brown fox jumps over the lazy dog, and again\r\n";
                     let burst = text.repeat(32);
