@@ -91,12 +91,16 @@ async fn domain(count: u8, topology: Topology, listen: &str) -> Vec<Node> {
 
 /// Everyone says something, again and again until all have heard of the first round that comes through whole;
 /// from then on everything must come, and once.
-async fn everyone_hears_everyone(mut nodes: Vec<Node>) -> Vec<Node> {
+async fn everyone_hears_everyone(nodes: Vec<Node>) -> Vec<Node> {
+    hears(nodes, "first").await
+}
+
+async fn hears(mut nodes: Vec<Node>, what: &str) -> Vec<Node> {
     let deadline = Instant::now() + PATIENCE;
     // The overlay takes shape: a first word is repeated until all have it. Packets may be lost meanwhile.
     for round in 0u32.. {
         assert!(Instant::now() < deadline, "the overlay takes shape in time");
-        let word = format!("is anybody there? {round}").into_bytes();
+        let word = format!("{what}: is anybody there? {round}").into_bytes();
         nodes[0].say(&word).await;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         nodes.iter_mut().for_each(Node::drain);
@@ -104,8 +108,9 @@ async fn everyone_hears_everyone(mut nodes: Vec<Node>) -> Vec<Node> {
             break;
         }
     }
-    let words: Vec<Vec<u8>> =
-        (0..nodes.len()).map(|n| [format!("node {n} ").as_bytes(), &vec![7; 900]].concat()).collect();
+    let words: Vec<Vec<u8>> = (0..nodes.len())
+        .map(|n| [format!("{what} of node {n} ").as_bytes(), &vec![7; 900]].concat())
+        .collect();
     for (node, word) in nodes.iter().zip(&words) {
         node.say(word).await;
     }
@@ -151,7 +156,7 @@ async fn a_mesh_links_everyone_with_everyone() {
 async fn a_tree_goes_on_when_the_way_in_is_gone() {
     let mut nodes = everyone_hears_everyone(domain(6, Topology::Tree, TCP).await).await;
     nodes.remove(0).stop().await;
-    stop(everyone_hears_everyone(nodes).await).await;
+    stop(hears(nodes, "second").await).await;
 }
 
 #[tokio::test]

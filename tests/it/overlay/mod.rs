@@ -82,7 +82,7 @@ fn a_domain_survives_when_two_fifths_of_its_members_turn() {
     let outcome = sim::run(&scenario);
     assert!(outcome.delivery_attacked >= 0.999, "{}", outcome.delivery_attacked);
     let (before, lowest) = (outcome.serving_before.unwrap(), outcome.serving_lowest.unwrap());
-    assert!(before > 0.9 && lowest < 0.65, "the damage is seen: {before} {lowest}");
+    assert!(before > 0.85 && lowest < 0.65, "the damage is seen: {before} {lowest}");
     assert!(outcome.volunteers_most > 0, "volunteers come");
     assert!(outcome.serving_end.unwrap() > lowest + 0.1, "and members see it: {:?}", outcome.serving_end);
     // What members cannot know and the simulator does: honest members of all.
@@ -115,7 +115,7 @@ fn sybils_and_eclipses_do_not_cut_anyone_off() {
 fn contact(n: u8) -> Contact {
     let mut id = *blake3::hash(&[n]).as_bytes();
     id[31] = n;
-    let route = Route { at: SocketAddr::from(([20u8.wrapping_add(n), n, 0, 1], 7700)), quic: true };
+    let route = Route { at: SocketAddr::from(([20 + n % 200, n, 0, 1], 7700)), quic: true };
     Contact { node: NodeId(id), routes: Arc::new([route]) }
 }
 

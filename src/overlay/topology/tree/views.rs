@@ -279,6 +279,11 @@ impl Views {
             outbox.now(*node, Message::ForwardJoin { newcomer: newcomer.clone(), ttl });
         }
         outbox.now(newcomer.node, Message::Accept);
+        // Beyond the paper: spares at once, so that a newcomer does not hang on its entrance alone.
+        let others: Vec<Contact> =
+            self.known().into_iter().filter(|contact| contact.node != newcomer.node).collect();
+        let contacts = chance.sample(&others, SHUFFLE_ACTIVE + SHUFFLE_PASSIVE);
+        outbox.now(newcomer.node, Message::ShuffleReply { nonce: 0, contacts });
         self.admit(now, newcomer, true, false, chance, outbox);
     }
 
@@ -298,7 +303,8 @@ impl Views {
             self.active.keys().filter(|node| **node != from && **node != newcomer.node).copied().collect();
         let next = chance.pick(&onward).copied();
         if let (Some(next), true) = (next, ttl > 0) {
-            if ttl == self.settings.passive_walk {
+            // Beyond the paper: wherever spares are lacking, or a small domain would stay a thin one.
+            if ttl == self.settings.passive_walk || self.passive.len() < self.settings.active {
                 self.remember(newcomer.clone());
             }
             let ttl = ttl.min(self.settings.active_walk) - 1;
