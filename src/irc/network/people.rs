@@ -30,6 +30,8 @@ pub(super) struct User {
     pub spoke: Option<Spoke>,
     /// Folded channel → signs of their ranks there.
     seats: BTreeMap<String, String>,
+    /// Folded channels that they were seen to join and did not speak in since.
+    arrived: BTreeSet<String>,
     told_ms: u64,
 }
 
@@ -109,6 +111,18 @@ impl People {
         self.departures.retain(|d| d.channel != channel || Some(&d.account) != account.as_ref());
     }
 
+    /// Somebody came into a channel of their own will.
+    pub fn arrived(&mut self, key: &str, channel: &str) {
+        if let Some(user) = self.users.get_mut(key) {
+            user.arrived.insert(channel.to_owned());
+        }
+    }
+
+    /// Whether they speak for the first time since they came.
+    pub fn is_new(&mut self, key: &str, channel: &str) -> bool {
+        self.users.get_mut(key).is_some_and(|user| user.arrived.remove(channel))
+    }
+
     /// A rank was given or taken.
     pub fn rank(&mut self, key: &str, channel: &str, sign: char, set: bool) {
         let Some(signs) = self.users.get_mut(key).and_then(|user| user.seats.get_mut(channel)) else {
@@ -148,6 +162,7 @@ impl People {
         let Some(user) = self.users.get_mut(key) else { return };
         let is_it = |other: &String| channel.is_none_or(|channel| channel == other);
         user.seats.retain(|seat, _| !is_it(seat));
+        user.arrived.retain(|channel| !is_it(channel));
         let at_ms = now_ms + if split { SPLIT_MS } else { 0 };
         if let Some(spoke) = &mut user.spoke {
             let left: Vec<String> = spoke.channels.iter().filter(|one| is_it(one)).cloned().collect();
@@ -189,6 +204,7 @@ impl People {
         self.listing.clear();
         self.users.retain(|_, user| {
             user.seats.clear();
+            user.arrived.clear();
             user.spoke.is_some()
         });
     }
@@ -198,6 +214,7 @@ impl People {
         self.departures.retain(|departure| departure.channel != channel);
         for user in self.users.values_mut() {
             user.seats.remove(channel);
+            user.arrived.remove(channel);
             if let Some(spoke) = &mut user.spoke {
                 spoke.channels.remove(channel);
             }

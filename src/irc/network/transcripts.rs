@@ -152,6 +152,7 @@ fn wish(actor: Actor, intent: Intent) -> String {
             let body = content.body.replace('\n', " / ");
             format!("{style:?} in {channel} by {account}, id {external_id}, at {at}:{relation} {body}{html}")
         }
+        Intent::JoinChannel { .. } => format!("join of {account}"),
         Intent::LeaveChannel { reason, .. } => format!("leave of {account}: {reason}"),
         Intent::RevokeRole { subject: of, then, reason, .. } => {
             format!("{account} revokes {}: {then:?} ({reason})", subject(of))
@@ -671,6 +672,7 @@ fn operators_act_as_who_they_are() {
         leave of bob@net:6667: kicked by op: behave
         < :bob!u@bobhost JOIN #c
         < :bob!u@bobhost PRIVMSG #c :back
+        join of bob@net:6667
         Text in #c by bob@net:6667, id 1000000-3, at 1000000: back
         < :op!o@ophost MODE #c +b *!*@bobhost
         op@net:6667 revokes bob@net:6667: Banned (banned as *!*@bobhost)
@@ -710,6 +712,7 @@ fn a_ban_that_follows_a_kick_or_means_too_many() {
         op@net:6667 revokes a@net:6667: Banned (banned as a!*@*)
         < :a!u@shared JOIN #c
         < :a!u@shared PRIVMSG #c :let me
+        join of a@net:6667
         Text in #c by a@net:6667, id 1000000-7, at 1000000: let me
         refuse banned from the channel
         warn #c: a message of a was refused (Denied): banned from the channel
@@ -768,6 +771,7 @@ fn what_moderators_elsewhere_do_is_done_here() {
         < :srv PONG srv mc3
         delivered 3
         < :bob!u@bobhost PRIVMSG #c :me
+        join of bob@net:6667
         Text in #c by bob@net:6667, id 1000000-2, at 1000000: me
     ",
     );
@@ -890,6 +894,7 @@ fn a_netsplit_is_waited_out() {
         leave of dave@net:6667: bye
         < :bob!u@h JOIN #c
         < :bob!u@h PRIVMSG #c :back
+        join of bob@net:6667
         Text in #c by bob@net:6667, id 1000000-4, at 1000000: back
     ",
     );
@@ -901,6 +906,7 @@ fn identity_hangs_on_the_account() {
         "
         < :bob!u@h JOIN #c BobAcc :Bob
         < @account=BobAcc :bob!u@h PRIVMSG #c :hi
+        join of account:bobacc@net:6667
         Text in #c by account:bobacc@net:6667, id 1000000-1, at 1000000: hi
         < :bob!u@h NICK bobby
         < @account=BobAcc :bobby!u@h PRIVMSG #c :hi

@@ -83,10 +83,17 @@ impl Session {
         let channel = ChannelRef::Id(channel.id);
         let is_words = !matches!(content.envelope.relation, Some(Relation::Reaction(_)));
         let (author, body) = (nick.to_owned(), content.body.clone());
-        let intent = Intent::SendMessage { channel, content: Content { origin, ..content } };
         let nick_key = line.support.fold(nick);
         self.people.speaks(&nick_key, &key);
         let actor = self.person(nick);
+        // Who was put out and came back is in again, where the channel lets them: speaking alone, from
+        // the seat they had, would not do.
+        if self.people.is_new(&nick_key, &key) {
+            let intent = Intent::JoinChannel { channel: channel.clone(), create: false };
+            let (actor, via) = (actor.clone(), via.clone());
+            self.wish(Submission { actor, intent, via, join_first: false, tag: 0 }, None);
+        }
+        let intent = Intent::SendMessage { channel, content: Content { origin, ..content } };
         let submission = Submission { actor, intent, via, join_first: true, tag: 0 };
         let asked = Asked::Spoke { channel: key, nick: nick_key, author, body, id };
         self.wish(submission, Some(asked).filter(|_| is_words));

@@ -50,8 +50,10 @@ impl Session {
                 let channel_key = self.fold(channel);
                 self.people.seat(&key, nick, &channel_key, "");
                 if own {
-                    self.joined(now, channel);
-                } else if let (Some(account), Some(user)) = (account, self.people.meet(&key, nick)) {
+                    return self.joined(now, channel);
+                }
+                self.people.arrived(&key, &channel_key);
+                if let (Some(account), Some(user)) = (account, self.people.meet(&key, nick)) {
                     user.services = Some(account.clone()).filter(|account| account != "*");
                 }
             }
