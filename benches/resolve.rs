@@ -175,7 +175,15 @@ impl Channel {
     fn keep(&mut self, event: &Event, payload: Option<Vec<u8>>) {
         self.position += 1;
         let (position, channel, id) = (self.position, event.channel(), event.id());
-        self.log.push(StoredEvent { position, channel, id, signed: event.encode(), payload, visible: true });
+        self.log.push(StoredEvent {
+            position,
+            channel,
+            id,
+            signed: event.encode(),
+            payload,
+            visible: true,
+            keeping: Default::default(),
+        });
     }
 
     /// How long it takes to take in, with its logics, what some speaker says; not its signature, whose cost
@@ -215,7 +223,12 @@ fn log(store: &Store) -> impl Iterator<Item = StoredEvent> + '_ {
 }
 
 fn restore(store: &Store, events: usize) -> Node {
-    let setup = Setup { secret: SecretKey::from_seed([9; 32]), name: "bench".into() };
+    let setup = Setup {
+        secret: SecretKey::from_seed([9; 32]),
+        name: "bench".into(),
+        matrix_server: String::new(),
+        generation: 0,
+    };
     let names = vec![(log(store).next().expect("an event").channel, "#bench".to_owned())];
     let node = Node::restore(setup, Restored { names, ..Restored::default() }, log(store).take(events));
     node.expect("the log is whole")

@@ -92,6 +92,8 @@ pub enum Purpose {
     Device,
     /// The node's transport key.
     Transport,
+    /// The key that an invite link carries.
+    Invite,
 }
 
 impl Purpose {
@@ -100,6 +102,7 @@ impl Purpose {
             Self::Identity => "multichat 2026-11 identity key",
             Self::Device => "multichat 2026-11 device key",
             Self::Transport => "multichat 2026-11 transport key",
+            Self::Invite => "multichat 2026-11 invite key",
         }
     }
 }

@@ -6,7 +6,8 @@ use super::{Delivery, Door, Node, Output, Receipt, Refusal, StoredEvent, Turn, W
 use crate::base::{ChannelId, EventId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::intent::Submission;
-use crate::chat::view::What;
+use crate::chat::message::Link;
+use crate::chat::view::{News, What};
 use crate::overlay::Destination;
 use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Replica};
 
@@ -30,7 +31,8 @@ impl Node {
             return Err(Refusal::NoSuchChannel(id.to_string()));
         };
         let device = &acting.person.device;
-        let lane = channel.replica.live_lane(&device.public());
+        // Who joins opens a lane, whatever lane they had: under a better grant, perhaps.
+        let lane = channel.replica.live_lane(&device.public()).filter(|_| act.joining().is_none());
         if lane.is_none() && act.joining().is_none() {
             return Err(Refusal::NotAMember);
         }
@@ -46,9 +48,9 @@ impl Node {
         let position = self.last_position + 1;
         match channel.replica.admit(&event, position) {
             Admission::Accepted(effect) => {
-                self.accepted(turn, id, &event, payload, effect, acting.submission.tag);
+                self.accepted(turn, id, &event, payload, effect, Some(acting.submission));
                 turn.broadcast(position);
-                Ok(Receipt { channel: Some(id), event: Some(event.id()) })
+                Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
             }
             Admission::Refused(invalid) => Err(refusal(&invalid)),
             Admission::Known | Admission::Waiting(_) => {
@@ -58,17 +60,22 @@ impl Node {
     }
 
     /// Takes in a channel by its first event.
-    pub(super) fn found(&mut self, turn: &mut Turn, event: &Event, tag: u64) -> Result<ChannelId, Invalid> {
+    pub(super) fn found(
+        &mut self,
+        turn: &mut Turn,
+        event: &Event,
+        wanted: Option<&Submission>,
+    ) -> Result<ChannelId, Invalid> {
         let (replica, effect) = Replica::found(event, self.last_position + 1)?;
         let id = replica.id();
         let name = self.directory.insert(replica, None).name.clone();
         turn.writes.push(Write::Name { channel: id, name });
-        self.accepted(turn, id, event, None, effect, tag);
+        self.accepted(turn, id, event, None, effect, wanted);
         Ok(id)
     }
 
-    /// An event has become part of its channel: it goes to the log, to the doors, and to the
-    /// outbox of every link that should carry it.
+    /// An event has become part of its channel. `wanted` is what it was made for, if it was made here:
+    /// it came over the link that the submission names, whatever its lane came over.
     pub(super) fn accepted(
         &mut self,
         turn: &mut Turn,
@@ -76,12 +83,31 @@ impl Node {
         event: &Event,
         payload: Option<Vec<u8>>,
         effect: Effect,
-        tag: u64,
+        wanted: Option<&Submission>,
     ) {
         self.last_position += 1;
-        let position = self.last_position;
+        self.keep(turn, id, event, payload, (self.last_position, effect, wanted));
+        self.settle_texts(turn, id, event);
+        if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
+            self.drop_spent(id);
+        }
+    }
+
+    /// An event goes to its place in the log, to the doors, and to the outbox of every link that should
+    /// carry it; one whose text was lacking, once more when the text is there.
+    pub(super) fn keep(
+        &mut self,
+        turn: &mut Turn,
+        id: ChannelId,
+        event: &Event,
+        payload: Option<Vec<u8>>,
+        (position, effect, wanted): (u64, Effect, Option<&Submission>),
+    ) {
         let Some(channel) = self.directory.get(&id) else { return };
+        let payload = payload.filter(|_| !channel.is_over(event, turn.now));
+        let keeping = channel.keeping(event, payload.is_some(), turn.now);
         let (profile_before, subject_before) = (effect.profile_before, effect.subject_before);
+        let tag = wanted.map_or(0, |submission| submission.tag);
         let fresh = Fresh { tag, profile_before, subject_before };
         let news =
             news::of_event(channel, event, payload.as_deref(), position, fresh).filter(|_| effect.visible);
@@ -90,15 +116,23 @@ impl Node {
             _ => None,
         });
         let flips = effect.flips;
-        let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
-        turn.writes.push(Write::Event(StoredEvent {
+        let via = match wanted {
+            Some(submission) => submission.via.clone(),
+            None => channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone()),
+        };
+        let stored = StoredEvent {
             position,
             channel: id,
             id: event.id(),
             signed: event.encode(),
             payload,
             visible: news.is_some(),
-        }));
+            keeping,
+        };
+        if keeping.wanted {
+            self.wanting.insert(&stored, turn.now);
+        }
+        turn.writes.push(Write::Event(stored));
         let came_over = origin.as_ref().map(|origin| origin.link.clone()).or(via);
         if let Some(origin) = origin {
             let (link, external_id) = (origin.link, origin.external_id);
@@ -112,15 +146,26 @@ impl Node {
             turn.effects.push(Output::Deliver { door: Door::Listener, delivery: Box::new(delivery) });
         }
         for link in self.routes.targets(&id, came_over.as_ref()) {
-            let Some(write) = self.outbox.push(&link, position, event.id()) else {
-                self.count_refused("outbox_full");
-                let reason = "too many deliveries wait for it".to_owned();
-                turn.effects.push(Output::GaveUp { link, reason });
-                continue;
-            };
-            turn.writes.push(write);
-            self.dispatch(turn, &link, Some(&news));
+            self.carry(turn, link, &news);
         }
+    }
+
+    /// Puts news into the outbox of a link, unless its far end is not cleared for them.
+    fn carry(&mut self, turn: &mut Turn, link: Link, news: &News) {
+        let channel = self.directory.get(&news.channel);
+        if !channel.is_some_and(|channel| self.may_carry(channel, &link, news)) {
+            self.withhold(turn, &link);
+            return;
+        }
+        let Some(write) = self.outbox.push(&link, news.position, news.event) else {
+            self.count_refused("outbox_full");
+            let reason = "too many deliveries wait for it".to_owned();
+            turn.effects.push(Output::GaveUp { link, reason });
+            return;
+        };
+        self.count_carried(&link, news);
+        turn.writes.push(write);
+        self.dispatch(turn, &link, Some(news));
     }
 
     /// Tells the doors of messages that turned void, or count again.

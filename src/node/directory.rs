@@ -1,10 +1,11 @@
 //! The channels this node keeps, and the names they have here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{ChannelId, Digest};
+use crate::base::{ChannelId, Digest, EventId, Timestamp};
 use crate::chat::intent::ChannelRef;
 use crate::chat::message::Link;
+use crate::chat::policy::Policy;
 use crate::chat::view::{ChannelView, Member};
 use crate::replica::{Pending, Replica};
 
@@ -20,6 +21,16 @@ pub(super) struct Channel {
     pub replica: Replica,
     pub pending: Pending,
     pub name: String,
+    /// What binds ordinary members, as of the newest event.
+    pub policy: Policy,
+    /// Forks that the policy takes into account.
+    pub forks: usize,
+    /// When the newest message was said.
+    pub newest: Timestamp,
+    /// Messages that somebody took back in vain so far: their texts are kept until it counts.
+    pub doubtful: BTreeSet<EventId>,
+    /// The edits of each message that has some.
+    pub edits: BTreeMap<EventId, Vec<EventId>>,
 }
 
 impl Directory {
@@ -29,7 +40,17 @@ impl Directory {
         let id = replica.id();
         let name = name.unwrap_or_else(|| self.free_name(&replica));
         self.names.insert(name.clone(), id);
-        self.channels.insert(id, Channel { replica, pending: Pending::default(), name });
+        let channel = Channel {
+            replica,
+            pending: Pending::default(),
+            name,
+            policy: Policy::default(),
+            forks: 0,
+            newest: Timestamp::default(),
+            doubtful: BTreeSet::new(),
+            edits: BTreeMap::new(),
+        };
+        self.channels.insert(id, channel);
         &self.channels[&id]
     }
 
@@ -61,6 +82,10 @@ impl Directory {
         self.channels.iter()
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&ChannelId, &mut Channel)> {
+        self.channels.iter_mut()
+    }
+
     pub fn len(&self) -> usize {
         self.channels.len()
     }
@@ -84,7 +109,7 @@ impl Channel {
             id: self.replica.id(),
             name: self.name.clone(),
             topic: state.topic().to_owned(),
-            policy: self.replica.policy(),
+            policy: self.policy.clone(),
             created_at: state.created_at(),
             members,
             links,

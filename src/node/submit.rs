@@ -8,7 +8,7 @@ use crate::base::{ChannelId, EventId, limits};
 use crate::chat::act::{Act, Ancestry, Joining};
 use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::Content;
+use crate::chat::message::{Content, Relation};
 use crate::chat::name::ChannelName;
 use crate::chat::profile::Profile;
 use crate::replica::{Event, Header, Invalid};
@@ -33,6 +33,9 @@ impl Node {
             }
             Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
             Intent::RedactMessage { channel, target, reason } => {
+                if let Some(done) = self.redacted_already(channel, target) {
+                    return Ok(done);
+                }
                 let act = Act::RedactMessage { target: *target, reason: clipped(reason) };
                 self.act_in(turn, &acting, channel, act, None)
             }
@@ -50,6 +53,11 @@ impl Node {
             Intent::RevokeRole { channel, subject, then, reason } => {
                 self.revoke_role(turn, &acting, channel, subject, (*then, reason))
             }
+            Intent::Market { channel, wish } => self.market(turn, &acting, channel, wish),
+            Intent::Solve { channel } => self.solve(turn, &acting, channel.as_ref()),
+            Intent::Invite { channel, role, expires } => self.invite(turn, &acting, channel, *role, *expires),
+            Intent::UseInvite { invite } => self.use_invite(turn, &acting, invite),
+            Intent::Upgrade { channel } => self.upgrade(turn, &acting, channel),
             Intent::UpdateProfile { profile } => self.update_profile(turn, &acting, profile),
             Intent::Link { channel, link, create } => self.link(turn, &acting, channel, link, *create),
             Intent::Unlink { link } => self.unlink(turn, link),
@@ -101,6 +109,18 @@ impl Node {
         if self.directory.find(&ChannelRef::Name(name.as_str().to_owned())).is_some() {
             return Err(Refusal::ChannelExists(name.to_string()));
         }
+        self.found_as(turn, acting, name, topic, Ancestry::default())
+    }
+
+    /// Founds a channel, whatever its name is here.
+    pub(super) fn found_as(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        name: &ChannelName,
+        topic: &str,
+        ancestry: Ancestry,
+    ) -> Result<Receipt, Refusal> {
         if self.directory.len() >= limits::CHANNELS {
             return Err(Refusal::Full("channels"));
         }
@@ -108,7 +128,7 @@ impl Node {
             name: name.clone(),
             topic: clipped(topic),
             founder: acting.person.joining(acting.submission.via.clone()),
-            ancestry: Ancestry::default(),
+            ancestry,
         };
         let header = Header {
             version: crate::replica::event::VERSION,
@@ -123,9 +143,9 @@ impl Node {
         };
         header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
         let event = Event::sign(header, &acting.person.device);
-        let id = self.found(turn, &event, acting.submission.tag).map_err(|invalid| refusal(&invalid))?;
+        let id = self.found(turn, &event, Some(acting.submission)).map_err(|invalid| refusal(&invalid))?;
         turn.broadcast(self.last_position);
-        Ok(Receipt { channel: Some(id), event: Some(event.id()) })
+        Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
     }
 
     pub(super) fn join(
@@ -145,7 +165,7 @@ impl Node {
             (None, _, _) => return Err(no_such(wanted)),
         };
         let event = self.ensure_member(turn, acting, channel)?;
-        Ok(Receipt { channel: Some(channel), event })
+        Ok(Receipt { channel: Some(channel), event, ..Receipt::default() })
     }
 
     fn send(
@@ -160,13 +180,28 @@ impl Node {
         let origin = content.origin.as_ref().map(|origin| (origin.link.clone(), origin.external_id.clone()));
         let earlier = known.or_else(|| self.origins.get(origin.as_ref()?));
         if let Some(event) = earlier {
-            return Ok(Receipt { channel: Some(channel), event: Some(event) });
+            return Ok(Receipt { channel: Some(channel), event: Some(event), ..Receipt::default() });
         }
         if !content.is_well_formed() {
             return Err(Refusal::Malformed("a message is neither empty nor longer than 48 KiB"));
         }
         let payload = payload(content).ok_or(Refusal::Malformed("a message fits into 60 KiB"))?;
-        self.act_in(turn, acting, wanted, Act::SendMessage(content.envelope.clone()), Some(payload))
+        let mut envelope = content.envelope.clone();
+        if let (Some(Relation::Edit(target)), Some(channel)) =
+            (envelope.relation, self.directory.get(&channel))
+        {
+            // What stands in a message's place lasts no longer than the message.
+            let lasts = channel.replica.expiry_of(&target);
+            envelope.expires = envelope.expires.into_iter().chain(lasts).min();
+        }
+        self.act_in(turn, acting, wanted, Act::SendMessage(envelope), Some(payload))
+    }
+
+    /// What was taken back is not taken back twice: a door may hand in the same wish again.
+    fn redacted_already(&self, wanted: &ChannelRef, target: &EventId) -> Option<Receipt> {
+        let id = self.directory.find(wanted)?;
+        let is_redacted = self.directory.get(&id)?.replica.is_redacted(target);
+        is_redacted.then_some(Receipt { channel: Some(id), ..Receipt::default() })
     }
 
     fn update_profile(
@@ -186,7 +221,7 @@ impl Node {
         };
         let channels: Vec<ChannelId> =
             self.directory.iter().filter(|(_, channel)| differs(channel)).map(|(id, _)| *id).collect();
-        let mut receipt = Receipt { channel: None, event: None };
+        let mut receipt = Receipt { channel: None, event: None, ..Receipt::default() };
         for channel in channels {
             self.take_up_grant(turn, acting, channel)?;
             let act = Act::UpdateProfile { profile: profile.clone() };
@@ -205,15 +240,28 @@ impl Node {
         payload: Option<Vec<u8>>,
     ) -> Result<Receipt, Refusal> {
         let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        self.prepare(turn, acting, id, matches!(act, Act::LeaveChannel { .. }))?;
+        self.act(turn, acting, id, act, payload)
+    }
+
+    /// Before somebody acts in a channel: they act under the best grant they hold, join where the door
+    /// says so, and look as they do.
+    pub(super) fn prepare(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        id: ChannelId,
+        leaves: bool,
+    ) -> Result<(), Refusal> {
         self.take_up_grant(turn, acting, id)?;
-        if !matches!(act, Act::LeaveChannel { .. }) {
+        if !leaves {
             let removed = |channel: &Channel| channel.replica.is_removed(&acting.person.identity);
             if acting.submission.join_first && !self.directory.get(&id).is_some_and(removed) {
                 self.ensure_member(turn, acting, id)?;
             }
             self.refresh_profile(turn, acting, id)?;
         }
-        self.act(turn, acting, id, act, payload)
+        Ok(())
     }
 
     /// Makes the actor a member, and their profile in the channel what it is. `None` if they were.
@@ -235,7 +283,9 @@ impl Node {
             return Err(Refusal::Banned);
         }
         if grant.is_none() && !channel.replica.may_join(identity) {
-            return Err(Refusal::NotInvited);
+            let ticket = self.ticket_of(&channel.replica, *identity, turn.now).ok_or(Refusal::NotInvited)?;
+            let (joining, ticket) = (acting.person.joining(acting.submission.via.clone()), Box::new(ticket));
+            return Ok(self.act(turn, acting, id, Act::RedeemTicket { joining, ticket }, None)?.event);
         }
         let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)
