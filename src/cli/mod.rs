@@ -11,6 +11,7 @@ mod doctor;
 mod failure;
 mod init;
 mod load;
+mod market;
 mod output;
 pub mod simulate;
 

@@ -149,10 +149,8 @@ impl Member {
                     out.push(Output::Dial(to));
                 }
             }
-            Message::Mark { nonce, witness_for } => {
-                if self.links.contains(&witness_for) {
-                    out.push(send(witness_for, Message::Marked { nonce }));
-                }
+            Message::Mark { nonce, witness_for } if self.links.contains(&witness_for) => {
+                out.push(send(witness_for, Message::Marked { nonce }));
             }
             Message::Marked { nonce } => {
                 let Some(trial) = self.trials.get_mut(&nonce) else { return };

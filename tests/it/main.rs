@@ -4,6 +4,7 @@ mod cli;
 mod durability;
 mod interop;
 mod irc_network;
+mod market;
 mod matrix;
 mod moderation;
 mod net;

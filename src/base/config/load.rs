@@ -76,6 +76,10 @@ impl Config {
     fn resolve_secrets(&mut self, read: &dyn Fn(&str) -> Result<String, String>) -> Result<(), ConfigError> {
         let irc = &mut self.irc;
         take_secret("irc.password", &mut irc.password, &mut irc.password_file, read)?;
+        for (index, oper) in irc.opers.iter_mut().enumerate() {
+            let path = format!("irc.opers[{index}].password");
+            take_secret(&path, &mut oper.password, &mut oper.password_file, read)?;
+        }
         for (name, network) in &mut irc.networks {
             if let Some(sasl) = &mut network.sasl {
                 let path = format!("irc.networks.{name}.sasl.password");

@@ -112,9 +112,9 @@ pub fn measure(world: &World) -> Outcome {
             .map(|(purpose, bytes)| ((*purpose).to_owned(), round(*bytes as f64 / total.max(1) as f64)))
             .collect(),
         recovery_s: recovery(after, attack_ms),
-        serving_before: fractions(0, attack_ms).last().map(round),
+        serving_before: fractions(0, attack_ms).next_back().map(round),
         serving_lowest: fractions(attack_ms, u64::MAX).min_by(f64::total_cmp).map(round),
-        serving_end: fractions(0, u64::MAX).last().map(round),
+        serving_end: fractions(0, u64::MAX).next_back().map(round),
         volunteers_most: world
             .rebalance
             .looks

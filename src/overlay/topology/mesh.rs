@@ -88,10 +88,8 @@ impl Mesh {
 
     fn on_message(&mut self, now: Timestamp, from: NodeId, message: Message) {
         match message {
-            Message::Payload { hops, payload } => {
-                if self.cache.insert(now, &payload, hops) {
-                    self.outbox.deliver(from, hops, payload);
-                }
+            Message::Payload { hops, payload } if self.cache.insert(now, &payload, hops) => {
+                self.outbox.deliver(from, hops, payload);
             }
             Message::IHave(ids) => {
                 let lacking = ids.iter().map(|(id, _)| *id).filter(|id| !self.cache.has(id)).collect();

@@ -248,12 +248,11 @@ impl Structured {
             }
             Message::Subscribe { key } => self.on_subscribe(now, from, key),
             Message::Ascend { key, hops, payload } => self.ascend(now, from, key, hops, payload),
-            Message::Descend { key, hops, payload } => {
+            Message::Descend { key, hops, payload }
                 // From the parent alone, or anyone could send a channel whatever they like unseen.
-                if self.trees.get(&key).is_some_and(|tree| tree.parent == Some(from)) {
+                if self.trees.get(&key).is_some_and(|tree| tree.parent == Some(from)) => {
                     self.descend(now, from, key, hops, payload);
                 }
-            }
             Message::Payload { hops, payload } => {
                 self.take(now, from, hops, &payload);
                 // What anti-entropy brought goes down the branches too.

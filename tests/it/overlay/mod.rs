@@ -82,7 +82,7 @@ fn a_domain_survives_when_two_fifths_of_its_members_turn() {
     let outcome = sim::run(&scenario);
     assert!(outcome.delivery_attacked >= 0.999, "{}", outcome.delivery_attacked);
     let (before, lowest) = (outcome.serving_before.unwrap(), outcome.serving_lowest.unwrap());
-    assert!(before > 0.8 && lowest < 0.65, "the damage is seen: {before} {lowest}");
+    assert!(before > 0.85 && lowest < 0.65, "the damage is seen: {before} {lowest}");
     assert!(outcome.volunteers_most > 0, "volunteers come");
     assert!(outcome.serving_end.unwrap() > lowest + 0.05, "and members see it: {:?}", outcome.serving_end);
     // What members cannot know and the simulator does: honest members of all.
@@ -161,6 +161,6 @@ fn a_payload_goes_along_a_tree_about_once() {
     let share: BTreeMap<&str, f64> =
         outcome.purposes.iter().map(|(name, part)| (name.as_str(), *part)).collect();
     let payload_bytes_per_byte = outcome.wire_per_payload * share["payloads"];
-    assert!(payload_bytes_per_byte < 1.5, "{payload_bytes_per_byte} {share:?}");
+    assert!(payload_bytes_per_byte < 1.6, "{payload_bytes_per_byte} {share:?}");
     assert_eq!(outcome.delivered, outcome.owed);
 }
