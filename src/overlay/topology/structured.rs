@@ -52,6 +52,8 @@ pub struct Structured {
     chance: Chance,
     channels: BTreeSet<Key>,
     table: BTreeMap<u16, Vec<Contact>>,
+    /// Where the domain was entered: asked again while few others are known.
+    entrances: Vec<Contact>,
     links: BTreeSet<NodeId>,
     dialling: BTreeMap<NodeId, Vec<Message>>,
     trees: BTreeMap<Key, Tree>,
@@ -90,6 +92,7 @@ impl Structured {
             chance,
             channels: channels.into_iter().collect(),
             table: BTreeMap::new(),
+            entrances: Vec::new(),
             links: BTreeSet::new(),
             dialling: BTreeMap::new(),
             trees: BTreeMap::new(),
@@ -310,7 +313,8 @@ impl Structured {
     }
 
     fn take(&mut self, now: Timestamp, from: NodeId, hops: u8, payload: &Payload) {
-        if self.cache.insert(now, payload, hops) && from != self.own.node {
+        // Its own payloads are in the cache since they were broadcast.
+        if self.cache.insert(now, payload, hops) {
             self.outbox.deliver(from, hops, payload.clone());
         }
     }
@@ -329,14 +333,27 @@ impl Structured {
         }
         if self.refresh_at <= now {
             self.refresh_at = now.plus_ms(self.chance.about(REFRESH_MS));
+            if self.table.values().map(Vec::len).sum::<usize>() < K {
+                self.entrances.clone().into_iter().for_each(|contact| self.learn(contact));
+                self.look_up(now, self.own.node.0);
+            }
+            // By turns a bucket, and one of the roots: who takes itself for a root finds out whether it is.
+            let roots: Vec<Key> = self.channels.iter().flat_map(Self::roots).collect();
             let mut target = self.own.node.0;
             let bit = self.chance.below(16);
             target[bit / 8] ^= 0x80 >> (bit % 8);
+            if let Some(root) = self.chance.pick(&roots).copied()
+                && self.chance.happens(0.5)
+            {
+                target = root;
+            }
             self.look_up(now, target);
         }
         if self.repair_at <= now {
             self.repair_at = now.plus_ms(self.chance.about(REPAIR_MS));
-            let links: Vec<NodeId> = self.tree_links().intersection(&self.links).copied().collect();
+            let in_trees: Vec<NodeId> = self.tree_links().intersection(&self.links).copied().collect();
+            let any: Vec<NodeId> = self.links.iter().copied().collect();
+            let links = if in_trees.is_empty() || self.chance.happens(0.2) { any } else { in_trees };
             if let Some(peer) = self.chance.pick(&links).copied() {
                 repair::ask(&self.cache, now, peer, &mut self.outbox);
             }
@@ -366,6 +383,8 @@ impl Topology for Structured {
     fn handle(&mut self, now: Timestamp, input: Input) -> Vec<Output> {
         match input {
             Input::Join(contacts) => {
+                let room = CONTACTS.saturating_sub(self.entrances.len());
+                self.entrances.extend(contacts.iter().take(room).cloned());
                 contacts.into_iter().for_each(|contact| self.learn(contact));
                 self.look_up(now, self.own.node.0);
             }

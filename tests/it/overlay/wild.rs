@@ -144,9 +144,8 @@ impl Wild {
     fn down(&mut self, a: u8, b: u8) {
         if self.links.remove(&(a, b)) {
             self.links.remove(&(b, a));
-            self.at(self.now, Event::Input(a, Input::LinkDown(contact(b).node)));
-            let later = self.now + self.chance.below(50) as u64;
-            self.at(later, Event::Input(b, Input::LinkDown(contact(a).node)));
+            self.input(a, Input::LinkDown(contact(b).node));
+            self.input(b, Input::LinkDown(contact(a).node));
         }
     }
 

@@ -105,6 +105,8 @@ const JUDGE_PAYLOADS: u32 = 16;
 const BROKEN: u32 = 3;
 /// Payloads that repair had to bring in one period before that is taken for more than an accident.
 const LATE: usize = 3;
+/// How likely a refresh is to look for somebody who was lost.
+const LOOK_BACK: f64 = 0.5;
 /// Doublings of the wait of a quiet node.
 const QUIET_DOUBLINGS: u32 = 5;
 
@@ -129,13 +131,23 @@ impl Tree {
 
     fn on_message(&mut self, now: Timestamp, from: NodeId, message: Message) {
         let is_neighbour = self.views.is_active(&from);
+        let presumes = matches!(
+            message,
+            Message::Payload { .. }
+                | Message::IHave(_)
+                | Message::Graft(_)
+                | Message::Fingerprint(_)
+                | Message::Recent { .. }
+                | Message::ForwardJoin { .. }
+                | Message::Shuffle { .. }
+        );
+        if presumes && !is_neighbour && !self.views.is_pending(&from) {
+            // It takes us for a neighbour, and we do not: a word was lost, and both must agree.
+            self.outbox.now(from, Message::Disconnect);
+        }
         match message {
             Message::Payload { hops, payload } => {
                 self.push.on_payload(now, from, hops, payload, is_neighbour, &mut self.outbox);
-                if !is_neighbour && !self.views.is_pending(&from) {
-                    // It takes us for a neighbour, and we lost sight of it.
-                    self.outbox.now(from, Message::Disconnect);
-                }
             }
             Message::IHave(ids) if is_neighbour => self.push.on_announced(now, from, &ids),
             Message::IWant(ids) => repair::on_want(self.push.cache(), from, &ids, &mut self.outbox),
@@ -205,7 +217,15 @@ impl Tree {
         {
             self.views.exchange(now, worst, &mut self.chance, &mut self.outbox);
         }
+        if self.chance.happens(LOOK_BACK)
+            && let Some(worst) = period.worst(&mut self.chance)
+        {
+            self.views.look_back(now, worst, &mut self.chance, &mut self.outbox);
+        }
         self.quiet = if quiet && !tricked { (self.quiet + 1).min(QUIET_DOUBLINGS) } else { 0 };
+        if self.views.has_lost() {
+            self.quiet = self.quiet.min(1);
+        }
         let wait = self.settings.refresh_ms << self.quiet;
         self.refresh_at = now.plus_ms(self.chance.about(wait));
     }

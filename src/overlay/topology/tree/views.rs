@@ -1,7 +1,7 @@
 //! HyParView: who is a neighbour. Owns the active view (links that payloads use), the passive view (spares
 //! to fall back on), newcomers, shuffles and replacement; never sees a payload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::frame::CONTACTS;
 use super::super::{Contact, Message};
@@ -29,6 +29,8 @@ const SHUFFLE_PASSIVE: usize = 6;
 const NEAR_ACTIVE: usize = 2;
 /// Of one neighbourhood of addresses: in the passive view.
 const NEAR_PASSIVE: usize = 3;
+/// Contacts kept that could not be reached; beyond it the oldest are forgotten.
+const LOST: usize = 32;
 /// How often an empty or thin active view is filled up.
 const FILL_MS: u64 = 1_000;
 
@@ -42,6 +44,9 @@ pub struct Views {
     passive: Vec<Contact>,
     /// Where the domain was entered: tried again when nobody else is left.
     entrances: Vec<Contact>,
+    /// Who could not be reached. After a partition both sides are whole by themselves and have forgotten each
+    /// other, and only these lead back. The paper has no such list.
+    lost: VecDeque<Contact>,
     pending: ByNode<Pending>,
     resting: BTreeMap<NodeId, Timestamp>,
     walks: BTreeMap<u32, Walk>,
@@ -85,6 +90,7 @@ impl Views {
             chosen: BTreeSet::new(),
             passive: Vec::new(),
             entrances: Vec::new(),
+            lost: VecDeque::new(),
             pending: ByNode::new(),
             resting: BTreeMap::new(),
             walks: BTreeMap::new(),
@@ -166,7 +172,12 @@ impl Views {
     pub fn dial_failed(&mut self, now: Timestamp, node: NodeId, chance: &mut Chance, outbox: &mut Outbox) {
         self.passive.retain(|contact| contact.node != node);
         self.rest(now, node, REST_MS);
-        if self.pending.remove(&node).is_some() {
+        if let Some(pending) = self.pending.remove(&node) {
+            self.lost.retain(|contact| contact.node != node);
+            self.lost.push_back(pending.contact);
+            if self.lost.len() > LOST {
+                self.lost.pop_front();
+            }
             self.fill(now, chance, outbox);
         }
     }
@@ -203,6 +214,27 @@ impl Views {
         }
         if let Some(spare) = self.spare(now, chance) {
             self.ask(now, spare, Why::Replace(worst), outbox);
+        }
+    }
+
+    /// Whether there are members that could not be reached.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Looks whether somebody can be reached again who could not be, or an entrance that is no neighbour.
+    pub fn look_back(&mut self, now: Timestamp, worst: NodeId, chance: &mut Chance, outbox: &mut Outbox) {
+        let replacing = self.pending.values().any(|pending| matches!(pending.why, Why::Replace(_)));
+        let awake = |contact: &&Contact| {
+            !self.is_active(&contact.node)
+                && self.resting.get(&contact.node).is_none_or(|until| *until <= now)
+                && !self.passive.iter().any(|known| known.node == contact.node)
+        };
+        let all: Vec<Contact> = self.lost.iter().chain(&self.entrances).filter(awake).cloned().collect();
+        if let Some(contact) = chance.pick(&all).cloned()
+            && !replacing
+        {
+            self.ask(now, contact, Why::Replace(worst), outbox);
         }
     }
 
@@ -451,6 +483,7 @@ impl Views {
         }
         self.pending.remove(&node);
         self.passive.retain(|known| known.node != node);
+        self.lost.retain(|known| known.node != node);
         self.resting.remove(&node);
         self.active.insert(node, contact);
         if chosen {
