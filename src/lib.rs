@@ -50,7 +50,8 @@
 //!    The IRC listener's `irc::proto::hub` decides which clients see it, and `render` how. A row for an IRC
 //!    network or a Matrix room stays in the outbox until its door reports that it arrived, or never can; what
 //!    is in doubt is handed over again marked `uncertain`, and the door finds out first whether it did.
-//! 6. `SendEvents` becomes packets; `overlay::gossip` says whether to publish or to send directly; `net` does it.
+//! 6. `SendEvents` becomes packets; with the topology `gossip` they are published with gossipsub, else
+//!    `overlay::topology` says whom to send them to; `net` does it.
 //! 7. At the peer `net` hands in bytes, `runtime`'s verifier decodes them and checks signatures on a thread of
 //!    its own, and `node/sync.rs` lets `replica` take the events in, or hold them until their past is there.
 //!    Then steps 4 to 6, there. Lost packets do not matter: nodes tell each other fingerprints of their
