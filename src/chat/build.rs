@@ -15,7 +15,8 @@ use super::logics::logics;
 use super::message::{Envelope, Relation, Says};
 use super::permissions::Permissions;
 use super::profile::Profile;
-use super::{channel, commitment, grant, message, revocation};
+use super::ticket::Redemption;
+use super::{asset, channel, commitment, grant, message, revocation};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, codec};
 use crate::machine::{
     Action, ActionBuilder, AppData, BuiltAction, ExpirableBlob, MachineError, NullifierKey,
@@ -69,6 +70,7 @@ pub fn profile_after(act: &Act, held: Option<Held>) -> Digest {
     match act {
         Act::CreateChannel { founder: joining, .. }
         | Act::JoinChannel(joining)
+        | Act::RedeemTicket { joining, .. }
         | Act::Knock { asking: joining, .. } => profile_hash(&joining.profile),
         Act::UpdateProfile { profile } => profile_hash(profile),
         _ => held.map(|held| held.profile).unwrap_or_default(),
@@ -98,6 +100,12 @@ fn build(act: &Act, setting: &Setting, held: Option<Held>) -> Result<BuiltAction
         Act::JoinChannel(_) | Act::Knock { .. } => {
             draft.profile(held_profile, profile_value, leaves)?;
         }
+        Act::RedeemTicket { ticket, .. } => {
+            draft.profile(held_profile, profile_value, leaves)?;
+            draft.redeem(ticket)?;
+        }
+        // What it carries out are transactions of their own: see `chat::settle`.
+        Act::Settle { .. } => {}
         Act::LeaveChannel { .. } | Act::UpdateProfile { .. } => {
             draft.profile(held_profile, profile_value, leaves)?;
         }
@@ -235,6 +243,18 @@ impl<'a> Draft<'a> {
     fn revocation(&mut self, subject: Identity, then: Standing) -> Result<(), MachineError> {
         let label = revocation::Label { channel: self.setting.channel, subject };
         self.mint(facts::logic_refs().revocation, &label, &revocation::Value { then })
+    }
+
+    /// One use of a ticket; what is left of it stays its owner's.
+    fn redeem(&mut self, ticket: &Redemption) -> Result<(), MachineError> {
+        let app_data = facts::app_data(&ticket.label, &asset::Value { owner: self.setting.identity });
+        let resource = ticket.resource;
+        self.builder.consume(resource, NullifierKey::default(), app_data.clone())?;
+        self.builder.create(Resource { quantity: 1, is_ephemeral: true, ..resource }, app_data.clone());
+        if resource.quantity > 1 {
+            self.builder.create(Resource { quantity: resource.quantity - 1, ..resource }, app_data);
+        }
+        Ok(())
     }
 
     fn commitment(&mut self, value: &commitment::Commitment) -> Result<(), MachineError> {

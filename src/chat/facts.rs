@@ -26,6 +26,8 @@ pub struct LogicRefs {
     pub channel: Digest,
     pub grant: Digest,
     pub revocation: Digest,
+    pub token: Digest,
+    pub ticket: Digest,
     pub commitment: Digest,
 }
 
@@ -40,6 +42,8 @@ pub fn logic_refs() -> &'static LogicRefs {
         channel: logic_ref("channel", VERSION),
         grant: logic_ref("grant", VERSION),
         revocation: logic_ref("revocation", VERSION),
+        token: logic_ref("token", VERSION),
+        ticket: logic_ref("ticket", VERSION),
         commitment: logic_ref("service_commitment", VERSION),
     })
 }
@@ -85,6 +89,22 @@ where
     L: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
+    let facts = read_counted(member)?;
+    if member.resource.quantity != 1 {
+        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
+    }
+    Ok(facts)
+}
+
+/// The same of a resource of which there may be any quantity.
+///
+/// # Errors
+/// A [`LogicError`] naming what does not fit.
+pub(super) fn read_counted<L, V>(member: &Member<'_>) -> Result<(L, V), LogicError>
+where
+    L: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
     let [blob] = member.app_data.resource.as_slice() else {
         return Err(LogicError::invalid("a resource carries its facts"));
     };
@@ -93,9 +113,6 @@ where
     let (label_bytes, value_bytes) = blob.blob.split_at(split);
     if hash(label_bytes) != member.resource.label_ref || hash(value_bytes) != member.resource.value_ref {
         return Err(LogicError::invalid("a resource commits to its facts"));
-    }
-    if member.resource.quantity != 1 {
-        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
     }
     Ok((label, value))
 }

@@ -7,6 +7,7 @@ use super::access::Role;
 use super::act::Standing;
 use super::channel::Change;
 use super::invite::Invite;
+use super::market::Wish;
 use super::message::{Content, Link};
 use super::name::ChannelName;
 use super::profile::Profile;
@@ -106,6 +107,15 @@ pub enum Intent {
         subject: Subject,
         then: Standing,
         reason: String,
+    },
+    /// Issue, give or swap tokens and tickets. What does not balance by itself waits for others.
+    Market {
+        channel: ChannelRef,
+        wish: Wish,
+    },
+    /// Find intents of others that balance together, in one channel or in all, and settle them.
+    Solve {
+        channel: Option<ChannelRef>,
     },
     /// Make an invite link: a role, never above the actor's own, for whoever holds it.
     Invite {

@@ -40,6 +40,11 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Simulate thousands of nodes, and what attacks do to them
+    ///
+    /// The same protocol code as the node's, under virtual time, beside one flat gossip overlay and a federated
+    /// star.
+    Simulate(super::simulate::Simulate),
     /// Check configuration, tokens, ports, homeserver and networks
     Doctor,
     /// Copy store and secret key to a new folder, whether the node runs or not
@@ -97,6 +102,12 @@ pub enum Ask {
     /// Bridge a channel at run time
     #[command(subcommand)]
     Link(Link),
+    /// Tokens, tickets, and what people want of them
+    #[command(subcommand)]
+    Intent(Intent),
+    /// Bring together what people want
+    #[command(subcommand)]
+    Solver(Solver),
     /// Say something in a channel
     Send {
         channel: String,
@@ -259,6 +270,76 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" { Ok(Lifetime(None)) } else { duration(text).map(|ms| Lifetime(Some(ms))) }
 }
 
+/// `intent …`. An amount is QUANTITY:NAME, or QUANTITY:NAME@PERSON where several people issue something of
+/// that name.
+#[derive(Subcommand, Debug)]
+pub enum Intent {
+    /// Make tokens, or tickets that let people into the channel
+    Issue {
+        channel: String,
+        amount: String,
+        /// Tickets; the quantity is how often they can be used
+        #[arg(long)]
+        ticket: bool,
+        /// What you sell each ticket for
+        #[arg(long, value_name = "AMOUNT", requires = "ticket")]
+        price: Option<String>,
+        /// Seconds for which a ticket can be used
+        #[arg(long, value_name = "SECONDS", default_value_t = 7 * 24 * 3600)]
+        lasts_s: u64,
+        #[command(flatten)]
+        acting: Acting,
+    },
+    /// Give something to somebody
+    Give {
+        channel: String,
+        amount: String,
+        to: String,
+        #[command(flatten)]
+        acting: Acting,
+    },
+    /// Offer something for something else; it waits until a solver finds others to settle it with
+    Submit {
+        channel: String,
+        #[arg(long, value_name = "AMOUNT")]
+        give: String,
+        #[arg(long, value_name = "AMOUNT")]
+        want: String,
+        /// Seconds for which it may wait
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        lasts_s: u64,
+        /// Nobody else may take part, solvers included
+        #[arg(long, value_name = "PERSON")]
+        only: Vec<String>,
+        /// Rather with these, the first most
+        #[arg(long, value_name = "PERSON")]
+        prefer: Vec<String>,
+        #[command(flatten)]
+        acting: Acting,
+    },
+    /// What waits
+    List { channel: String },
+    /// One that waits, by the beginning of its id
+    Show { channel: String, id: String },
+    /// Who owns what
+    Owned { channel: String },
+}
+
+/// `solver …`.
+#[derive(Subcommand, Debug)]
+pub enum Solver {
+    /// Settle what balances
+    Run {
+        /// Only in this channel
+        channel: Option<String>,
+        /// Do it again and again
+        #[arg(long = "every", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        every_s: Option<u64>,
+        #[command(flatten)]
+        acting: Acting,
+    },
+}
+
 /// `link …`.
 #[derive(Subcommand, Debug)]
 pub enum Link {
@@ -311,6 +392,10 @@ mod tests {
             "multichat link remove rust --irc libera/#rust",
             "multichat link remove --matrix !a:b",
             "multichat history rust --before x --limit 10",
+            "multichat intent issue rust 10:pass --ticket --price 5:gold --as carol",
+            "multichat intent submit rust --give 5:gold --want 1:pass --only bob --only dave",
+            "multichat solver run rust --every 10",
+            "multichat solver run",
             "multichat send rust hello --expire 7d",
             "multichat search two words --channel rust",
             "multichat channel ban rust eve --reason spam --as carol",
@@ -330,6 +415,9 @@ mod tests {
             "multichat link add rust",
             "multichat link add rust --irc a/#b --matrix #c:d",
             "multichat history rust --limit 0",
+            "multichat intent issue rust 10:gold --price 5:gold",
+            "multichat intent submit rust --give 5:gold",
+            "multichat solver run --every 0",
             "multichat send rust hello --expire soon",
             "multichat search",
             "multichat channel ban rust",

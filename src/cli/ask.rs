@@ -14,6 +14,7 @@ use super::args::{self, Ask, Channel, Link};
 use super::calendar;
 use super::failure::Failure;
 use super::load::LoadedConfig;
+use super::market;
 use super::output::{Output, columns};
 
 /// Asks and prints.
@@ -55,6 +56,8 @@ pub async fn run(command: &Ask, loaded: &LoadedConfig, output: &mut Output) -> R
             let Answer::History(messages) = node.ask(&request).await? else { return Err(surprise()) };
             output.report(&messages, |messages| history_lines(messages, channel, limit))?;
         }
+        Ask::Intent(command) => market::intent(&mut node, command, output).await?,
+        Ask::Solver(command) => market::solver(&mut node, command, output).await?,
         Ask::Link(link) => {
             let (request, said) = link_request(link, loaded, &mut node).await?;
             wish(&mut node, request, said, output).await?;
@@ -241,7 +244,7 @@ pub fn read_registration(path: &str) -> Result<Registration, Failure> {
     Registration::from_yaml(&text).map_err(|error| Failure::new(format!("{path}: {error}")))
 }
 
-fn surprise() -> Failure {
+pub(super) fn surprise() -> Failure {
     Failure::new("the node's answer fits another question: is it of another version? restart it")
 }
 

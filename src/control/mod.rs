@@ -4,6 +4,7 @@
 //! to the node and shows what the node says.
 
 mod client;
+mod market;
 mod place;
 mod protocol;
 mod reports;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 pub use client::{AskError, Client};
+pub use market::{AssetReport, HoldingReport, IntentReport, MarketReport, MarketWish};
 pub use place::Place;
 pub use protocol::{Answer, Done, Refused, Request, Then};
 pub use reports::{

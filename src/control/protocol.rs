@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::market::{BadAmount, MarketReport, MarketWish};
 use super::place::Place;
 use super::reports::{ChannelReport, ChannelSummary, FoundReport, MessageReport, StatusReport};
 use crate::base::{ChannelId, Identity, Kind, Timestamp};
@@ -54,6 +55,24 @@ pub enum Request {
         /// When it is to be deleted everywhere, in milliseconds since the Unix epoch.
         #[serde(default)]
         expires_at_ms: Option<u64>,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Issue, give or swap tokens and tickets.
+    Market {
+        channel: String,
+        wish: MarketWish,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// What is owned in a channel, and what waits there.
+    MarketOf {
+        channel: String,
+    },
+    /// Bring intents that balance together, in one channel or in all.
+    Solve {
+        #[serde(default)]
+        channel: Option<String>,
         #[serde(default, rename = "as")]
         user: Option<String>,
     },
@@ -145,6 +164,7 @@ pub enum Answer {
     Channels(Vec<ChannelSummary>),
     Channel(ChannelReport),
     History(Vec<MessageReport>),
+    Market(MarketReport),
     /// Newest first.
     Found(Vec<FoundReport>),
     /// It is durable.
@@ -187,8 +207,10 @@ impl Request {
             | Self::Invite { channel, .. }
             | Self::Upgrade { channel, .. }
             | Self::Link { channel, .. }
+            | Self::Market { channel, .. }
+            | Self::MarketOf { channel }
             | Self::History { channel, .. } => Some(channel),
-            Self::Search { channel, .. } => channel.as_deref(),
+            Self::Solve { channel, .. } | Self::Search { channel, .. } => channel.as_deref(),
             Self::Status | Self::Channels | Self::Unlink { .. } | Self::Backup { .. } => None,
         }
     }
@@ -199,6 +221,8 @@ impl Request {
             Self::Create { user, .. }
             | Self::Join { user, .. }
             | Self::Leave { user, .. }
+            | Self::Market { user, .. }
+            | Self::Solve { user, .. }
             | Self::Grant { user, .. }
             | Self::Revoke { user, .. }
             | Self::Policy { user, .. }
@@ -259,9 +283,17 @@ impl Request {
                 (None, Intent::Link { channel: channel_ref(&channel), link: place.into(), create: false })
             }
             Self::Unlink { place } => (None, Intent::Unlink { link: place.into() }),
+            Self::Market { channel, wish, user } => {
+                let wish = wish.into_wish().map_err(Unclear::Amount)?;
+                (user, Intent::Market { channel: channel_ref(&channel), wish })
+            }
+            Self::Solve { channel, user } => {
+                (user, Intent::Solve { channel: channel.as_deref().map(channel_ref) })
+            }
             Self::Status
             | Self::Channels
             | Self::Channel { .. }
+            | Self::MarketOf { .. }
             | Self::History { .. }
             | Self::Search { .. }
             | Self::Backup { .. } => return Ok(None),
@@ -277,6 +309,7 @@ pub(super) enum Unclear {
     /// No role of the channel is called that.
     Role(String),
     Setting(BadSetting),
+    Amount(BadAmount),
 }
 
 impl fmt::Display for Unclear {
@@ -287,6 +320,7 @@ impl fmt::Display for Unclear {
                 write!(f, "`{name}` is no role: admin, moderator, member, or one of the channel's own")
             }
             Self::Setting(bad) => bad.fmt(f),
+            Self::Amount(bad) => bad.fmt(f),
         }
     }
 }

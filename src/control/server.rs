@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::market::MarketReport;
 use super::protocol::{as_named, with_hash};
 use super::reports::{ChannelReport, ChannelSummary, FoundReport, MessageReport, StatusReport};
 use super::{ANSWER_BYTES, Answer, CONNECTIONS, Done, REQUEST_BYTES, Refused, Request, read_line};
@@ -214,6 +215,11 @@ async fn answer(request: Request, desk: &Desk) -> Result<Answer, Refused> {
         }
         Request::Channel { channel } => {
             Ok(Answer::Channel(ChannelReport::from(&find(handle, &channel).await?)))
+        }
+        Request::MarketOf { channel } => {
+            let channel = find(handle, &channel).await?;
+            let market = handle.market(channel.id).await?;
+            Ok(Answer::Market(MarketReport::of(&market, &channel)))
         }
         Request::History { channel, before, limit } => history(handle, &channel, before, limit).await,
         Request::Search { words, channel, limit } => {

@@ -23,6 +23,8 @@ use crate::chat::message::Link;
 use crate::chat::view::{ChannelView, Member};
 use crate::port::{Handle, Refusal, Stopped};
 
+/// Ghosts put out of rooms that are remembered.
+const PUT_OUT: usize = 10_000;
 /// What the keys of notes about encrypted rooms begin with.
 const TOLD: &str = "encrypted/";
 /// What the keys of notes begin with about rooms whose powers say nothing about a channel: somebody
@@ -116,6 +118,8 @@ pub(super) struct Bridge {
     told: Mutex<BTreeSet<String>>,
     plumbed: Mutex<BTreeSet<String>>,
     silent: Mutex<BTreeSet<String>>,
+    /// Rooms, and ghosts that were put out of them.
+    put_out: Mutex<BTreeSet<(String, String)>>,
     making_ghost: tokio::sync::Mutex<()>,
     making_portal: tokio::sync::Mutex<()>,
 }
@@ -160,6 +164,7 @@ impl Bridge {
             told: Mutex::new(noted(TOLD)),
             plumbed: Mutex::new(noted(PLUMBED)),
             silent: Mutex::new(noted(SILENT)),
+            put_out: Mutex::default(),
             making_ghost: tokio::sync::Mutex::default(),
             making_portal: tokio::sync::Mutex::default(),
         }
@@ -240,6 +245,23 @@ impl Bridge {
     /// The Matrix user whom a text calls by name at its beginning.
     pub fn called(&self, body: &str) -> Option<String> {
         hold(&self.people).called(body).map(str::to_owned)
+    }
+
+    /// Notes that a ghost was put out of a room by its moderators, or may come back: until the person
+    /// joins the channel again, the ghost does not come in by speaking.
+    pub fn put_out(&self, room: &str, ghost: &str, out: bool) {
+        let key = (room.to_owned(), ghost.to_owned());
+        let mut put_out = hold(&self.put_out);
+        match out {
+            true if put_out.len() < PUT_OUT => drop(put_out.insert(key)),
+            true => {}
+            false => drop(put_out.remove(&key)),
+        }
+    }
+
+    /// Whether a ghost was put out of a room.
+    pub fn is_put_out(&self, room: &str, ghost: &str) -> bool {
+        hold(&self.put_out).contains(&(room.to_owned(), ghost.to_owned()))
     }
 
     /// Notes that an event of a room is this one here.

@@ -15,7 +15,7 @@ use super::proto::content::{self, MARK, Related};
 use super::{bot, shown};
 use crate::base::{Kind, limits};
 use crate::chat::flow::Sink;
-use crate::chat::message::{Content, Link, Relation};
+use crate::chat::message::{Content, Link, Relation, Style};
 use crate::chat::view::{News, What};
 use crate::port::{Delivery, Outcome};
 
@@ -155,6 +155,9 @@ impl Courier {
         let related = self.related(news, content).await?;
         let (kind, body) = content::event(&news.event, content, &related);
         let ghost = self.bridge.ghost(&news.author, false).await?;
+        if self.bridge.is_put_out(&self.room, &ghost) {
+            return self.relay(news, content).await.map(Some);
+        }
         let mut txn = format!("multichat-{}", news.event);
         if self.bridge.is_withdrawn(&self.room, &news.event) {
             // What the room had was taken back: this is another event.
@@ -185,6 +188,30 @@ impl Courier {
         self.state.newest = Some(event_id.clone());
         self.bridge.learn(&self.room, &event_id, news.event, Some(&ghost));
         Ok(Some(event_id))
+    }
+
+    /// What somebody said before their removal counted, and that comes after it: their ghost is out of
+    /// the room and stays out, so the bot says it.
+    async fn relay(&self, news: &News, content: &Content) -> Result<String, CallError> {
+        let told =
+            format!("<{}> {} (said before they were removed)", news.author.profile.name(), content.body);
+        let (kind, body) = content::event(
+            &news.event,
+            &Content { style: Style::Notice, ..Content::text(told) },
+            &Related::default(),
+        );
+        let txn = format!("multichat-{}", news.event);
+        let sending = Sending {
+            kind,
+            room: &self.room,
+            as_user: None,
+            txn: &txn,
+            said_at: Some(news.at.0),
+            content: &body,
+        };
+        let event_id = self.bridge.hs.send(&sending).await?;
+        self.bridge.learn(&self.room, &event_id, news.event, Some(self.bridge.names.bot()));
+        Ok(event_id)
     }
 
     /// Whether the channel and the message let this homeserver have it.

@@ -91,6 +91,7 @@ fn unless_so(called: Result<(), CallError>) -> Result<(), CallError> {
 
 async fn joined(bridge: &Bridge, room: &str, news: &News) -> Result<(), CallError> {
     let ghost = bridge.ghost(&news.author, false).await?;
+    bridge.put_out(room, &ghost, false);
     match bridge.enter(room, &ghost).await {
         Err(error) if error.kind() == Kind::Denied => {
             let ghost = bridge.ghost(&news.author, true).await?;

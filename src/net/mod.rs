@@ -1,8 +1,8 @@
 //! The libp2p shell: swarm, transports, discovery, streams. It decides no policy: what a packet to
 //! the domain becomes is for `overlay` to say, and what a packet means is for the node.
 //!
-//! QUIC and TCP+Noise+Yamux; mDNS on the LAN; gossipsub for broadcasts (one topic for the domain)
-//! and a packet protocol from peer to peer, whose acknowledgement comes once the receiving node
+//! QUIC and TCP+Noise+Yamux; mDNS on the LAN; for broadcasts gossipsub (one topic for the domain), or the
+//! frames of a topology of ours (`membership`), as the domain says; and a packet protocol from peer to peer, whose acknowledgement comes once the receiving node
 //! took the packet. Packets may arrive twice, in another order, or, under load and when connections
 //! break, not at all: the replica's reconciliation repairs that. Drops are counted and told in the
 //! log.
@@ -10,6 +10,7 @@
 mod bounds;
 mod contacts;
 mod inbox;
+mod membership;
 mod packet;
 mod peers;
 mod shell;
@@ -37,6 +38,8 @@ pub struct Net {
     domain: Domain,
     contacts: Contacts,
     node: NodeId,
+    /// What chance in the topology comes from.
+    seed: [u8; 32],
     listening: Vec<Multiaddr>,
     introductions: Introductions,
 }
@@ -76,7 +79,9 @@ impl Net {
         let listening = swarm::listen(&mut swarm, &config.listen).await?;
         let (sender, receiver) = mpsc::channel(INTRODUCTIONS);
         let introductions = Introductions { sender, receiver };
-        Ok(Self { swarm, domain, contacts, node: NodeId(transport.public().0), listening, introductions })
+        let node = NodeId(transport.public().0);
+        let seed = blake3::derive_key("multichat 2026-11 chance of a topology", &transport.seed());
+        Ok(Self { swarm, domain, contacts, node, seed, listening, introductions })
     }
 
     /// This node: the public key of its transport identity.
@@ -122,7 +127,10 @@ impl Net {
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<(), Fault>> {
         let introduced = self.introductions.receiver;
-        shell::Shell::new(self.swarm, self.domain, self.contacts)
+        let addresses = self.listening.iter().chain(self.swarm.external_addresses());
+        let own = membership::contact(self.node, addresses);
+        let membership = membership::Membership::new(&self.domain, own, self.seed);
+        shell::Shell::new(self.swarm, self.domain, self.contacts, membership)
             .run(handle, outgoing, introduced, cancel)
             .boxed()
     }

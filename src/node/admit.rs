@@ -88,6 +88,9 @@ impl Node {
         self.last_position += 1;
         self.keep(turn, id, event, payload, (self.last_position, effect, wanted));
         self.settle_texts(turn, id, event);
+        if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
+            self.drop_spent(id);
+        }
     }
 
     /// An event goes to its place in the log, to the doors, and to the outbox of every link that should
@@ -117,10 +120,7 @@ impl Node {
             Some(submission) => submission.via.clone(),
             None => channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone()),
         };
-        if keeping.wanted {
-            self.wanting.insert(id, event.id(), position, turn.now);
-        }
-        turn.writes.push(Write::Event(StoredEvent {
+        let stored = StoredEvent {
             position,
             channel: id,
             id: event.id(),
@@ -128,7 +128,11 @@ impl Node {
             payload,
             visible: news.is_some(),
             keeping,
-        }));
+        };
+        if keeping.wanted {
+            self.wanting.insert(&stored, turn.now);
+        }
+        turn.writes.push(Write::Event(stored));
         let came_over = origin.as_ref().map(|origin| origin.link.clone()).or(via);
         if let Some(origin) = origin {
             let (link, external_id) = (origin.link, origin.external_id);

@@ -31,6 +31,8 @@ pub(super) struct Expiry {
     beyond: Option<Timestamp>,
     /// Channels that have a retention and something it will end, and when to look.
     sweeps: BTreeMap<ChannelId, Timestamp>,
+    /// The same by time.
+    agenda: BTreeSet<(Timestamp, ChannelId)>,
 }
 
 impl Expiry {
@@ -55,9 +57,26 @@ impl Expiry {
         is_due
     }
 
+    fn cancel_sweep(&mut self, id: ChannelId) {
+        if let Some(at) = self.sweeps.remove(&id) {
+            self.agenda.remove(&(at, id));
+        }
+    }
+
+    fn sweep_at(&mut self, id: ChannelId, at: Timestamp) {
+        self.cancel_sweep(id);
+        self.sweeps.insert(id, at);
+        self.agenda.insert((at, id));
+    }
+
+    /// The channels to be swept now.
+    fn due_sweeps(&self, now: Timestamp) -> Vec<ChannelId> {
+        self.agenda.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+    }
+
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let moments = self.moments.first().copied().into_iter().chain(self.beyond);
-        moments.chain(self.sweeps.values().copied().min()).min()
+        moments.chain(self.agenda.first().map(|(at, _)| *at)).min()
     }
 }
 
@@ -98,7 +117,7 @@ impl Channel {
     }
 
     /// How long messages are kept here, in milliseconds.
-    fn kept_ms(&self) -> Option<u64> {
+    pub fn kept_ms(&self) -> Option<u64> {
         [self.policy.retention, self.policy.max_ttl].into_iter().flatten().min()
     }
 
@@ -150,13 +169,13 @@ impl Node {
     }
 
     /// Remembers what an event of the log will ask for later.
-    pub(super) fn note_text(&mut self, id: ChannelId, event: &Event, has_payload: bool) {
+    pub(super) fn note_text(&mut self, id: ChannelId, event: &Event, may_have_text: bool) {
         let Some(channel) = self.directory.get_mut(&id) else { return };
         let Act::SendMessage(envelope) = &event.header.act else { return };
         if let Some(target) = edited(envelope) {
             channel.edits.entry(target).or_default().push(event.id());
         }
-        if !has_payload {
+        if !may_have_text {
             return;
         }
         let said_at = event.header.timestamp;
@@ -164,8 +183,10 @@ impl Node {
         if let Some(at) = channel.expiry(envelope) {
             self.expiry.expect(at);
         }
-        if let Some(kept) = channel.kept_ms() {
-            self.expiry.sweeps.entry(id).or_insert(said_at.plus_ms(kept));
+        if let Some(kept) = channel.kept_ms()
+            && !self.expiry.sweeps.contains_key(&id)
+        {
+            self.expiry.sweep_at(id, said_at.plus_ms(kept));
         }
     }
 
@@ -177,7 +198,7 @@ impl Node {
             let replica = &channel.replica;
             channel.doubtful.retain(|target| !replica.is_redacted(target));
             if channel.kept_ms().is_some() {
-                self.expiry.sweeps.insert(*id, Timestamp(0));
+                self.expiry.sweep_at(*id, Timestamp(0));
             }
         }
     }
@@ -186,16 +207,14 @@ impl Node {
         if self.expiry.take_due(turn.now) {
             turn.writes.push(Write::EraseExpired { until: turn.now });
         }
-        let due = self.expiry.sweeps.iter().filter(|(_, at)| **at <= turn.now);
-        let due: Vec<ChannelId> = due.map(|(id, _)| *id).collect();
-        for id in due {
+        for id in self.expiry.due_sweeps(turn.now) {
             self.sweep(turn, id);
         }
     }
 
     /// Has the store delete what a channel's retention has ended, and says when to look again.
     fn sweep(&mut self, turn: &mut Turn, id: ChannelId) {
-        self.expiry.sweeps.remove(&id);
+        self.expiry.cancel_sweep(id);
         let Some(channel) = self.directory.get(&id) else { return };
         let Some(kept) = channel.kept_ms() else { return };
         if let Some(until) = turn.now.0.checked_sub(kept).map(Timestamp) {
@@ -207,7 +226,7 @@ impl Node {
         let again = turn.now.plus_ms((kept / 1_000).clamp(SWEEP_MIN_MS, SWEEP_MAX_MS));
         // Nothing younger than that can be over before.
         let all_over = channel.newest.plus_ms(kept);
-        self.expiry.sweeps.insert(id, again.min(all_over));
+        self.expiry.sweep_at(id, again.min(all_over));
     }
 
     /// What may go to other nodes of a stored event: without its payload once that is over.

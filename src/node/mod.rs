@@ -12,8 +12,11 @@ mod directory;
 mod door;
 mod expiry;
 mod flow;
+mod intents;
 mod invite;
 mod link;
+#[cfg(test)]
+mod market;
 mod news;
 mod origins;
 mod outbox;
@@ -45,6 +48,7 @@ use crate::overlay::Destination;
 use crate::replica::Packet;
 use directory::Directory;
 use expiry::Expiry;
+use intents::Intents;
 use origins::Origins;
 use outbox::{Order, Outbox};
 use people::People;
@@ -154,6 +158,7 @@ pub struct Node {
     open_doors: BTreeSet<Door>,
     last_position: u64,
     origins: Origins,
+    intents: Intents,
     refused: BTreeMap<&'static str, u64>,
     expiry: Expiry,
     wanting: Wanting,
@@ -300,6 +305,11 @@ impl Node {
     /// One digest over everything replicated: equal iff two nodes hold the same.
     pub fn state_root(&self) -> Digest {
         self.directory.root()
+    }
+
+    /// Whether an event counts: it is part of a channel here, and not void.
+    pub fn is_effective(&self, event: &EventId) -> bool {
+        self.directory.iter().any(|(_, channel)| channel.replica.is_effective(event))
     }
 
     /// This node's transport identity.

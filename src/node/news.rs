@@ -36,7 +36,9 @@ pub(super) fn of_event(
     let what = match &event.header.act {
         _ if !channel.replica.is_effective(&id) => What::Withdrawn,
         Act::CreateChannel { .. } => What::Created,
-        Act::JoinChannel(_) => What::Joined,
+        // What people own is asked for, not told to a chat.
+        Act::Settle { .. } => return None,
+        Act::JoinChannel(_) | Act::RedeemTicket { .. } => What::Joined,
         Act::LeaveChannel { reason } => What::Left { reason: reason.clone() },
         Act::UpdateChannel(Change::Topic(topic)) => What::Topic(topic.clone()),
         Act::UpdateChannel(change) => What::Changed(change.clone()),

@@ -11,8 +11,11 @@ use super::{Setup, Write};
 use crate::base::key::{Purpose, SecretKey};
 use crate::base::{Identity, Timestamp, limits};
 use crate::chat::act::Joining;
+use crate::chat::logics::logics;
 use crate::chat::message::Link;
 use crate::chat::profile::{Certificate, Profile};
+use crate::machine::intent::{Constraints, Intent};
+use crate::machine::{Action, MachineError};
 
 /// People remembered. All are forgotten beyond that: their keys are derived anew.
 const REMEMBERED: usize = 16 * 1024;
@@ -86,6 +89,14 @@ impl People {
 }
 
 impl Person {
+    /// An intent of theirs.
+    ///
+    /// # Errors
+    /// What is wrong with the actions or the constraints.
+    pub fn intent(&self, actions: Vec<Action>, constraints: Constraints) -> Result<Intent, MachineError> {
+        Intent::sign(actions, constraints, &self.identity_key, logics())
+    }
+
     /// What opens a lane of theirs.
     pub fn joining(&self, via: Option<Link>) -> Joining {
         // The node keeps both keys and derives them anew at will, so its certificates do not

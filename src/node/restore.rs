@@ -88,6 +88,7 @@ impl Node {
             open_doors: Default::default(),
             last_position: 0,
             origins: Default::default(),
+            intents: Default::default(),
             refused: BTreeMap::new(),
             expiry: Default::default(),
             wanting: Default::default(),
@@ -131,9 +132,10 @@ impl Node {
                     channel.doubtful.insert(*target);
                 }
                 if stored.keeping.wanted {
-                    self.wanting.insert(stored.channel, stored.id, stored.position, Timestamp(0));
+                    self.wanting.insert(stored, Timestamp(0));
                 }
-                self.note_text(stored.channel, &event, stored.payload.is_some());
+                let may_have_text = stored.payload.is_some() || stored.keeping.wanted;
+                self.note_text(stored.channel, &event, may_have_text);
                 Ok(())
             }
             Admission::Refused(invalid) => Err(invalid.to_string()),

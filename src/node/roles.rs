@@ -21,7 +21,7 @@ impl Node {
         role: Role,
     ) -> Result<Receipt, Refusal> {
         let subject = self.subject(wanted, subject)?;
-        if let Some(done) = self.is_so(wanted, &subject, |_, member| member == Some(role)) {
+        if let Some(done) = self.is_so(acting, wanted, &subject, |_, member| member == Some(role)) {
             return Ok(done);
         }
         self.act_in(turn, acting, wanted, Act::GrantRole { subject, role, expires: None }, None)
@@ -36,7 +36,7 @@ impl Node {
         (then, reason): (Standing, &str),
     ) -> Result<Receipt, Refusal> {
         let subject = self.subject(wanted, subject)?;
-        let done = self.is_so(wanted, &subject, |replica, member| match then {
+        let done = self.is_so(acting, wanted, &subject, |replica, member| match then {
             Standing::Out => member.is_none() && replica.best_grant(&subject).is_none(),
             Standing::Banned => replica.is_banned(&subject),
             Standing::Free => !replica.is_banned(&subject),
@@ -72,9 +72,10 @@ impl Node {
     }
 
     /// The receipt of a wish that changes nothing: a door may hand in the same one again. `is_so` is
-    /// asked with the role that the person has as a member.
+    /// asked with the role that the person has as a member. Who is no member is told that instead.
     fn is_so(
         &self,
+        acting: &Acting<'_>,
         wanted: &ChannelRef,
         person: &Identity,
         is_so: impl Fn(&Replica, Option<Role>) -> bool,
@@ -82,6 +83,9 @@ impl Node {
         let id = self.directory.find(wanted)?;
         let replica = &self.directory.get(&id)?.replica;
         let state = replica.state();
+        if !state.is_member(&acting.person.identity) {
+            return None;
+        }
         let role = state.is_member(person).then(|| state.person(person)).flatten().map(|member| member.role);
         is_so(replica, role).then_some(Receipt { channel: Some(id), ..Receipt::default() })
     }
@@ -127,7 +131,7 @@ impl Node {
 
     /// The person of a channel that somebody means: by identity, by account, or by user name where
     /// one person alone goes by it. Those in the channel come before those who left it.
-    fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
+    pub(super) fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
         let id: ChannelId = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         let name = match subject {
             Subject::Identity(identity) => return Ok(*identity),

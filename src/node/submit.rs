@@ -53,6 +53,8 @@ impl Node {
             Intent::RevokeRole { channel, subject, then, reason } => {
                 self.revoke_role(turn, &acting, channel, subject, (*then, reason))
             }
+            Intent::Market { channel, wish } => self.market(turn, &acting, channel, wish),
+            Intent::Solve { channel } => self.solve(turn, &acting, channel.as_ref()),
             Intent::Invite { channel, role, expires } => self.invite(turn, &acting, channel, *role, *expires),
             Intent::UseInvite { invite } => self.use_invite(turn, &acting, invite),
             Intent::Upgrade { channel } => self.upgrade(turn, &acting, channel),
@@ -281,7 +283,9 @@ impl Node {
             return Err(Refusal::Banned);
         }
         if grant.is_none() && !channel.replica.may_join(identity) {
-            return Err(Refusal::NotInvited);
+            let ticket = self.ticket_of(&channel.replica, *identity, turn.now).ok_or(Refusal::NotInvited)?;
+            let (joining, ticket) = (acting.person.joining(acting.submission.via.clone()), Box::new(ticket));
+            return Ok(self.act(turn, acting, id, Act::RedeemTicket { joining, ticket }, None)?.event);
         }
         let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)

@@ -140,6 +140,7 @@ impl Node {
         }
         self.sync.peers.insert(peer, Peer::default());
         self.summarise(turn, peer);
+        self.tell_intents(turn, peer);
         self.want_at_once(turn.now);
     }
 
@@ -155,6 +156,7 @@ impl Node {
             self.ask_wanted(turn, peer);
         }
         if summary_due {
+            self.repeat_intents(turn);
             self.sync.last_summary = turn.now;
         }
     }
@@ -180,6 +182,7 @@ impl Node {
                 }
             }
             Packet::Have { channel, extent } => self.answer(turn, from, channel, &extent),
+            Packet::Intents(offers) => self.intents_from(turn.now, offers),
             Packet::Want { channel, events } => self.answer_want(turn, from, channel, &events),
         }
         self.ask_wanted(turn, from);

@@ -628,8 +628,10 @@ fn who_was_kicked_elsewhere_has_their_late_words_withdrawn_here() {
     let stored = &there.log[withdrawn.expect("the message is withdrawn where it was shown")];
     assert_eq!((stored.id, there.node.news_of(there.now, stored).unwrap().what), (words, What::Withdrawn));
     assert_eq!(here.node.state_root(), there.node.state_root());
-    let refused = there.submit("dora", kick);
-    assert!(refused.is_err(), "she is out, and outranks nobody");
+    assert_eq!(here.submit("founder", kick).unwrap().event, None, "she is out already");
+    let (channel, subject) = (named("#a"), Subject::Name("founder".into()));
+    let back = Intent::RevokeRole { channel, subject, then: Standing::Out, reason: String::new() };
+    assert!(there.submit("dora", back).is_err(), "she is out, and outranks nobody");
 }
 
 #[test]

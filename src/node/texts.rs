@@ -2,15 +2,15 @@
 //! them.
 
 use super::tests::{Site, irc, matrix, meet, named, person, talk};
-use super::*;
-use crate::base::limits;
+use super::{Door, Exported, Input, Lapse, Outcome, Output, Receipt, Refusal};
+use crate::base::{EventId, NodeId, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::channel::{Change, JoinRule};
-use crate::chat::flow::Flow;
+use crate::chat::flow::{Flow, Sink};
 use crate::chat::intent::{Intent, Subject};
 use crate::chat::message::{Content, Envelope, Relation};
 use crate::chat::view::What;
-use crate::replica::Parcel;
+use crate::replica::{Packet, Parcel};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -172,8 +172,8 @@ fn what_was_taken_back_is_gone_with_its_edits_at_every_node() {
     newcomer.wait(100_000);
     assert_eq!(newcomer.node.state_root(), one.node.state_root());
     one.restart();
-    let parcels = vec![one.log.iter().find(|stored| stored.id == said).unwrap().parcel().unwrap()];
-    assert!(parcels[0].payload.is_none());
+    let stored = one.log.iter().find(|stored| stored.id == said).unwrap();
+    assert!(stored.parcel().unwrap().payload.is_none());
 }
 
 #[test]
@@ -247,6 +247,23 @@ fn a_peer_that_strips_texts_loses_nobody_anything() {
     one.wait(60_000);
     meet(&mut one, &mut other);
     assert_eq!(other.log, before);
+}
+
+#[test]
+fn a_text_that_came_late_expires_in_time() {
+    let (mut one, mut other) = (Site::new("a"), Site::new("b"));
+    one.create("#a");
+    one.say("#a", lasting("secret", one.now.plus_ms(HOUR_MS))).unwrap();
+    let full = one.offered();
+    let mut stripped = full.clone();
+    stripped.iter_mut().for_each(|parcel| parcel.payload = None);
+    let peer = one.node.id();
+    other.peer_says(peer, Packet::Events { parcels: stripped, more: false });
+    other.restart();
+    other.peer_says(peer, Packet::Events { parcels: full, more: false });
+    assert!(other.shows("secret"));
+    other.wait(HOUR_MS);
+    assert!(!other.holds("secret"));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, Output, Turn};
+use super::directory::Channel;
+use super::{Keeping, Node, Output, StoredEvent, Turn};
 use crate::base::{ChannelId, EventId, NodeId, Timestamp, limits};
 use crate::overlay::Destination;
 use crate::replica::{Effect, Event, Packet};
@@ -26,6 +27,8 @@ pub(super) struct Wanting {
 #[derive(Clone, Copy)]
 struct Wanted {
     position: u64,
+    said_at: Timestamp,
+    expires: Option<Timestamp>,
     asked: u32,
     not_before: Timestamp,
 }
@@ -42,11 +45,13 @@ impl Wanting {
     }
 
     /// The text of this event is lacking. One for which no room was made is not asked for.
-    pub fn insert(&mut self, channel: ChannelId, event: EventId, position: u64, now: Timestamp) {
+    pub fn insert(&mut self, stored: &StoredEvent, now: Timestamp) {
         if self.events.len() >= limits::WANTED_PAYLOADS {
             return;
         }
-        self.events.insert((channel, event), Wanted { position, asked: 0, not_before: now });
+        let Keeping { said_at, expires, .. } = stored.keeping;
+        let wanted = Wanted { position: stored.position, said_at, expires, asked: 0, not_before: now };
+        self.events.insert((stored.channel, stored.id), wanted);
         self.next_at = Some(self.next_at.map_or(now, |at| at.min(now)));
     }
 
@@ -58,6 +63,14 @@ impl Wanting {
     /// It is wanted no more.
     pub fn forget(&mut self, channel: &ChannelId, event: &EventId) {
         self.events.remove(&(*channel, *event));
+    }
+
+    /// Whatever was to last until now, or was said in a channel before its retention, is wanted no more.
+    fn forget_over(&mut self, now: Timestamp, kept_ms: impl Fn(&ChannelId) -> Option<u64>) {
+        self.events.retain(|(channel, _), wanted| {
+            let kept = kept_ms(channel).map(|kept| wanted.said_at.plus_ms(kept));
+            [wanted.expires, kept].into_iter().flatten().all(|at| at > now)
+        });
     }
 
     /// Whether the text of this event is lacking.
@@ -103,6 +116,8 @@ impl Node {
         if self.next_want().is_none_or(|at| at > turn.now) {
             return;
         }
+        let directory = &self.directory;
+        self.wanting.forget_over(turn.now, |id| directory.get(id).and_then(Channel::kept_ms));
         let peers = self.sync.peers();
         for ((peer, channel), events) in self.wanting.due(turn.now, &peers) {
             let packet = Packet::Want { channel, events };
@@ -158,11 +173,18 @@ mod tests {
         EventId(*blake3::hash(&number.to_be_bytes()).as_bytes())
     }
 
+    fn stored(number: usize, expires: Option<Timestamp>) -> StoredEvent {
+        let keeping = Keeping { expires, wanted: true, ..Keeping::default() };
+        let (channel, id) = (ChannelId([1; 32]), event(number));
+        let (signed, payload) = (Vec::new(), None);
+        StoredEvent { position: 7, channel, id, signed, payload, visible: false, keeping }
+    }
+
     #[test]
     fn every_peer_is_asked_in_turn_and_ever_more_seldom() {
         let mut wanting = Wanting::default();
         let (channel, peers) = (ChannelId([1; 32]), [NodeId([1; 32]), NodeId([2; 32])]);
-        wanting.insert(channel, event(1), 7, Timestamp(0));
+        wanting.insert(&stored(1, None), Timestamp(0));
         let mut asked = Vec::new();
         for _ in 0..6 {
             let now = wanting.next_at.unwrap();
@@ -176,10 +198,9 @@ mod tests {
     #[test]
     fn what_nobody_has_makes_room_and_what_was_not_asked_for_does_not() {
         let mut wanting = Wanting::default();
-        let channel = ChannelId([1; 32]);
         for number in 0..limits::WANTED_PAYLOADS {
             assert!(wanting.make_room());
-            wanting.insert(channel, event(number), 1, Timestamp(0));
+            wanting.insert(&stored(number, None), Timestamp(0));
         }
         assert!(!wanting.make_room());
         let peers = [NodeId([1; 32])];
@@ -195,5 +216,18 @@ mod tests {
         }
         assert!(wanting.make_room());
         assert_eq!(wanting.len(), limits::WANTED_PAYLOADS - 1);
+    }
+
+    #[test]
+    fn what_is_over_is_wanted_no_more() {
+        let mut wanting = Wanting::default();
+        wanting.insert(&stored(1, Some(Timestamp(5))), Timestamp(0));
+        wanting.insert(&stored(2, None), Timestamp(0));
+        wanting.forget_over(Timestamp(4), |_| None);
+        assert_eq!(wanting.len(), 2);
+        wanting.forget_over(Timestamp(5), |_| Some(6));
+        assert_eq!(wanting.len(), 1);
+        wanting.forget_over(Timestamp(6), |_| Some(6));
+        assert_eq!(wanting.len(), 0);
     }
 }

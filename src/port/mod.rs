@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::{ChannelId, EventId, Kind, NodeId};
 use crate::chat::intent::Submission;
 use crate::chat::message::Link;
-use crate::chat::view::{ChannelView, News};
+use crate::chat::view::{ChannelView, MarketView, News};
 pub use crate::node::{Delivery, Door, Outcome, Receipt, Refusal};
 use crate::replica::Packet;
 
@@ -144,6 +144,11 @@ pub enum Command {
     Channels {
         reply: oneshot::Sender<Vec<ChannelView>>,
     },
+    /// What is owned in a channel, and which intents wait there.
+    Market {
+        channel: ChannelId,
+        reply: oneshot::Sender<MarketView>,
+    },
     /// What the node has to say about itself.
     Status {
         reply: oneshot::Sender<NodeStatus>,
@@ -199,6 +204,33 @@ pub enum Range {
     Before(EventId),
     /// The oldest after this position of the log.
     After(u64),
+    Span(Span),
+    /// Half before a place, half from it on.
+    Around {
+        at: Anchor,
+        messages: bool,
+    },
+}
+
+/// What lies between two places, without them. If they are given in the wrong order, it is what lies
+/// between them all the same, taken from the later one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Span {
+    pub after: Anchor,
+    pub before: Anchor,
+    /// Where there are more than asked for: the newest of them, else the oldest.
+    pub newest: bool,
+    /// Messages alone.
+    pub messages: bool,
+}
+
+/// A place in a channel's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Anchor {
+    /// The end of it on that side.
+    Open,
+    Event(EventId),
+    Time(crate::base::Timestamp),
 }
 
 /// What to look for.
@@ -337,6 +369,14 @@ impl Handle {
     /// [`Stopped`].
     pub async fn channels(&self) -> Result<Vec<ChannelView>, Stopped> {
         self.ask(|reply| Command::Channels { reply }).await
+    }
+
+    /// What is owned in a channel, and which intents wait there.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn market(&self, channel: ChannelId) -> Result<MarketView, Stopped> {
+        self.ask(|reply| Command::Market { channel, reply }).await
     }
 
     /// The node about itself.

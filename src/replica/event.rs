@@ -178,7 +178,7 @@ impl Event {
     /// # Errors
     /// [`Malformed::Encoding`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        codec::decode(bytes, limits::EVENT_HEADER_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
+        codec::decode(bytes, limits::SETTLEMENT_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
     }
 
     /// Reads bytes of this node's own log, which were checked before they were written; `None` if they
@@ -289,7 +289,7 @@ fn check_place(header: &Header) -> Result<(), Malformed> {
 /// What it does.
 fn check_content(header: &Header, length: usize) -> Result<(), Malformed> {
     // Whatever is taken in must be readable again from the log, which decodes no more than that.
-    rule(length <= limits::EVENT_HEADER_BYTES, "the header is within bounds")?;
+    rule(length <= header.act.header_bytes(), "the header is within bounds")?;
     rule(header.act.is_well_formed(), "texts and names are within bounds")?;
     let says = matches!(header.act, Act::SendMessage(_));
     rule(header.payload.is_some() == says, "a message has a payload, nothing else has")?;

@@ -35,6 +35,10 @@ pub struct Lane {
     pub(super) known: Known,
     /// Whether it only asks to be let in.
     pub(super) knocks: bool,
+    /// Whose ticket it was opened with.
+    pub(super) ticket_of: Option<Identity>,
+    /// Whether that ticket is not its owner's to use, as things stand (see `settle`).
+    pub(super) is_unpaid: bool,
     /// Where the first two events of one place are, if the device signed such.
     pub(super) forked_at: Option<u64>,
     /// What lower ranks leave of it; see `authority`.
@@ -85,6 +89,11 @@ impl Lane {
             grant,
             known,
             knocks: matches!(event.header.act, Act::Knock { .. }),
+            ticket_of: match &event.header.act {
+                Act::RedeemTicket { ticket, .. } => Some(ticket.label.issuer),
+                _ => None,
+            },
+            is_unpaid: false,
             forked_at: None,
             base: WHOLE,
             keep: WHOLE,
@@ -105,7 +114,7 @@ impl Lane {
 
     /// Whether the member may still act on it: nothing of it is void, and they have not left.
     pub fn is_live(&self) -> bool {
-        self.keep == WHOLE && !self.trunk.left
+        self.keep == WHOLE && !self.is_unpaid && !self.trunk.left
     }
 }
 

@@ -10,6 +10,8 @@ mod attacks;
 mod authority;
 pub mod event;
 mod events;
+#[cfg(test)]
+mod exchange;
 mod lane;
 #[cfg(test)]
 mod model;
@@ -23,6 +25,7 @@ mod register;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod sample;
+mod settle;
 mod valid;
 mod walk;
 
@@ -33,7 +36,7 @@ pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
 use events::{Entry, Events};
 use lane::Chain;
 pub use lane::Lane;
-pub use packet::Packet;
+pub use packet::{Offer, Packet};
 use past::{Known, Pasts};
 pub use pending::{Held, Pending};
 pub use reconcile::{Extent, Reach};
@@ -65,6 +68,7 @@ pub struct Replica {
     /// The lanes of each device: an author's own is looked for with every message.
     devices: BTreeMap<Identity, Vec<EventId>>,
     state: State,
+    settlements: settle::Settlements,
     /// What messages say of how long they last and where they may go, where they say something.
     envelopes: BTreeMap<EventId, Envelope>,
     fingerprint: reconcile::Fingerprint,
@@ -144,6 +148,7 @@ impl Replica {
             branches: BTreeMap::new(),
             devices: BTreeMap::new(),
             state: State::default(),
+            settlements: Default::default(),
             envelopes: BTreeMap::new(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
@@ -193,7 +198,7 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, event: &Event, step: Step, parents: &[u32], position: u64) -> Effect {
+    fn apply(&mut self, event: &Event, mut step: Step, parents: &[u32], position: u64) -> Effect {
         let id = event.id();
         let (author, rank) = (step.identity, step.rank);
         let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
@@ -207,6 +212,7 @@ impl Replica {
         );
 
         let needs = self.needs(&event.header.act, &author);
+        let spending = step.spending.take();
         let number = self.events.len() as u32;
         let (chain, lane, mut touched) = self.place(event, step, past);
         let (timestamp, seq, what) =
@@ -230,6 +236,8 @@ impl Replica {
         }
         self.state.apply(event, author, rank, sees);
         let mut settled = self.authorities.settle(&self.pasts, touched);
+        let let_in = self.settle_spending(event, (lane, rank), (spending, parents), &settled);
+        settled.people.extend(let_in);
         let is_quiet = settled.people.is_empty() && !settled.policy;
         settled.people.insert(author);
         settled.people.extend(subject);
@@ -350,10 +358,26 @@ impl Replica {
             Power::Revoke(then) if *then != Standing::Free => self.reach_into(&subject, parents),
             _ => BTreeMap::new(),
         };
+        let guests = match &power {
+            Power::Revoke(_) => self.in_past(&self.authorities.guests_of(&subject), parents),
+            _ => BTreeSet::new(),
+        };
         let (event, seq) = (event.id(), event.header.seq);
         let is_effective = false;
-        let authority =
-            Authority { event, lane, seq, rank, subject, power, past, cuts, expires, needs, is_effective };
+        let authority = Authority {
+            event,
+            lane,
+            seq,
+            rank,
+            subject,
+            power,
+            past,
+            cuts,
+            guests,
+            expires,
+            needs,
+            is_effective,
+        };
         Some(self.authorities.add(authority))
     }
 
@@ -380,6 +404,7 @@ impl Replica {
             authorities: &self.authorities,
             pasts: &self.pasts,
             envelopes: &self.envelopes,
+            settlements: &self.settlements,
         };
         let is_effective = |id: &EventId| ground.is_effective(id);
         match &event.header.act {
@@ -391,7 +416,11 @@ impl Replica {
         }
         let says_only = matches!(
             event.header.act,
-            Act::SendMessage(_) | Act::RedactMessage { .. } | Act::UpdateChannel(_) | Act::Extension { .. }
+            Act::SendMessage(_)
+                | Act::RedactMessage { .. }
+                | Act::UpdateChannel(_)
+                | Act::Extension { .. }
+                | Act::Settle { .. }
         );
         if is_quiet && says_only {
             return;
@@ -407,7 +436,7 @@ impl Replica {
         let is_member = self.state.is_member(&author);
         let mut effect = Effect { visible: self.is_effective(&event.id()), ..Effect::default() };
         match &event.header.act {
-            Act::JoinChannel(_) => effect.visible &= is_member && !was_member,
+            Act::JoinChannel(_) | Act::RedeemTicket { .. } => effect.visible &= is_member && !was_member,
             Act::LeaveChannel { .. } => effect.visible &= was_member && !is_member,
             Act::UpdateProfile { .. } => effect.profile_before = author_before.map(|member| member.profile),
             Act::Knock { .. } => effect.visible &= !is_member,
@@ -454,6 +483,7 @@ impl Replica {
             authorities: &self.authorities,
             pasts: &self.pasts,
             envelopes: &self.envelopes,
+            settlements: &self.settlements,
         }
     }
 
@@ -581,7 +611,14 @@ impl Replica {
 
     /// One digest over all that follows from the events: equal iff two replicas agree.
     pub fn root(&self) -> Digest {
-        self.state.root(&self.id, &self.fingerprint.digest(), &self.policy())
+        let root = self.state.root(&self.id, &self.fingerprint.digest(), &self.policy());
+        match self.settlements.digest() {
+            Some(digest) => {
+                let both = [root.as_bytes().as_slice(), digest.as_bytes()].concat();
+                Digest(*blake3::hash(&both).as_bytes())
+            }
+            None => root,
+        }
     }
 
     /// A digest of the set of events alone, kept as they come: cheap to ask for.
@@ -615,6 +652,7 @@ struct Ground<'a> {
     authorities: &'a Authorities,
     pasts: &'a Pasts,
     envelopes: &'a BTreeMap<EventId, Envelope>,
+    settlements: &'a settle::Settlements,
 }
 
 impl Ground<'_> {
@@ -622,7 +660,10 @@ impl Ground<'_> {
         let Some(entry) = self.events.get(id) else { return false };
         let lane = self.branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
         let Some(lane) = self.authorities.lanes.get(&lane) else { return false };
-        entry.seq < lane.keep && self.permits(id, &entry, lane)
+        entry.seq < lane.keep
+            && !lane.is_unpaid
+            && self.settlements.is_effective(id)
+            && self.permits(id, &entry, lane)
     }
 
     /// Whether the policy that the author knew of and is bound by permits the event.

@@ -8,7 +8,9 @@ use crate::base::{Digest, EventId, Identity, Kind};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining};
 use crate::chat::build::{self, Held, Setting};
+use crate::chat::settle;
 use crate::machine::MachineError;
+use crate::machine::settlement::Spending;
 
 /// Why an event can never be part of a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,6 +64,7 @@ pub(super) struct Step {
     pub grant: Option<EventId>,
     /// The hash of the profile that counts after it.
     pub profile: Digest,
+    pub spending: Option<Spending>,
 }
 
 /// Where it goes.
@@ -128,8 +131,12 @@ impl Replica {
         if trust == Trust::Nobody {
             build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
         }
+        let spending = settle::spending(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        if spending.as_ref().is_some_and(|spending| !self.knows_what_is_spent(spending, past)) {
+            return Err(Invalid::Rule("what is consumed was created in the past"));
+        }
         let profile = build::profile_after(&header.act, held);
-        Ok(Step { place, identity, role, rank, grant, profile })
+        Ok(Step { place, identity, role, rank, grant, profile, spending })
     }
 
     /// A lane that opens: by founding, under a grant, or as an ordinary member.

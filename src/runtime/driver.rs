@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
+use super::past::Past;
 use crate::base::{EventId, Timestamp, limits};
 use crate::chat::intent::{Intent, Submission};
 use crate::chat::message::Link;
@@ -265,6 +266,11 @@ impl Driver {
                 let _ = reply.send(self.node.channels());
                 return Ok(());
             }
+            Command::Market { channel, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.node.market_of(&channel));
+                return Ok(());
+            }
             Command::Status { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.status());
@@ -439,13 +445,17 @@ impl Driver {
     }
 
     fn history(&mut self, query: &HistoryQuery) -> Result<Vec<News>, StoreError> {
-        let window = match query.range {
+        let window = match &query.range {
             Range::Latest => Window::Latest,
-            Range::After(position) => Window::After(position),
-            Range::Before(event) => match self.store.position_of(&event)? {
+            Range::After(position) => Window::After(*position),
+            Range::Before(event) => match self.store.position_of(event)? {
                 Some(position) => Window::Before(position),
                 None => return Ok(Vec::new()),
             },
+            Range::Span(span) => return self.past().span(&query.channel, span, query.limit),
+            Range::Around { at, messages } => {
+                return self.past().around(&query.channel, at, (*messages, query.limit));
+            }
         };
         let limit = query.limit.min(limits::HISTORY_MESSAGES);
         let stored = self.store.history(&query.channel, window, limit)?;
@@ -458,6 +468,11 @@ impl Driver {
         let stored = self.store.search(&query.words, query.channel.as_ref(), limit)?;
         let now = self.clock.now();
         Ok(stored.iter().filter_map(|stored| self.node.finding_of(now, stored)).collect())
+    }
+
+    fn past(&mut self) -> Past<'_> {
+        let now = self.clock.now();
+        Past { node: &self.node, store: &self.store, now }
     }
 
     fn status(&self) -> NodeStatus {

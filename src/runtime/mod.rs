@@ -4,6 +4,7 @@
 mod clock;
 mod driver;
 mod logging;
+mod past;
 mod run;
 mod secret;
 mod start;

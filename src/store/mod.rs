@@ -379,4 +379,56 @@ mod tests {
             assert!(!bytes.windows(10).any(|window| window == b"words that"));
         }
     }
+
+    #[test]
+    fn what_is_erased_leaves_log_index_and_disk() {
+        use crate::base::Timestamp;
+        use crate::chat::message::Content;
+        use crate::node::Keeping;
+
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        let mut store = Store::open(&path).unwrap();
+        let said = |position: u64, text: &str, expires: Option<u64>| {
+            let expires = expires.map(Timestamp);
+            let keeping = Keeping { said_at: Timestamp(position), expires, searchable: true, wanted: false };
+            let payload = Some(Content::text(text).payload());
+            Write::Event(crate::node::StoredEvent { payload, keeping, ..event(position, 1) })
+        };
+        let secrets = ["xylophonic", "quizzaciously", "zymurgical"];
+        store.commit(&[Batch((1..=300).map(|n| said(n, "ordinary chatter", None)).collect())]).unwrap();
+        store
+            .commit(&[Batch(vec![
+                said(301, &format!("{} heading", secrets[0]), Some(700)),
+                said(302, &format!("a {} body", secrets[1]), None),
+                said(303, &format!("the {} end", secrets[2]), None),
+            ])])
+            .unwrap();
+        store.tidy().unwrap();
+        let on_disk = |word: &str| {
+            fs::read_dir(&scratch.0).unwrap().any(|file| {
+                let bytes = fs::read(file.unwrap().path()).unwrap();
+                bytes.windows(word.len()).any(|window| window == word.as_bytes())
+            })
+        };
+        assert!(secrets.iter().all(|word| on_disk(word)));
+        assert!(!store.owes_erasure());
+        let channel = event(1, 1).channel;
+        for (word, erasure) in secrets.iter().zip([
+            Write::EraseExpired { until: Timestamp(700) },
+            Write::Erase { position: 302 },
+            Write::EraseSaid { channel, until: Timestamp(303) },
+        ]) {
+            assert_eq!(store.search(word, None, 9).unwrap().len(), 1);
+            store.commit(&[Batch(vec![erasure])]).unwrap();
+            assert!(store.owes_erasure() && store.search(word, None, 9).unwrap().is_empty());
+            store.tidy().unwrap();
+            assert!(!on_disk(word), "{word}");
+        }
+        assert!(store.history(&channel, Window::Latest, 9).unwrap().is_empty());
+        assert!(store.search("chatter", None, 9).unwrap().is_empty());
+        store.commit(&[Batch(vec![Write::Erase { position: 302 }])]).unwrap();
+        assert!(!store.owes_erasure(), "there was nothing left to erase");
+        store.verify().unwrap();
+    }
 }

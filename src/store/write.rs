@@ -293,6 +293,9 @@ mod tests {
     #[test]
     fn every_write_applied_twice_leaves_what_once_does() {
         let link = matrix("!a");
+        let lasting = Keeping { expires: Some(Timestamp(5)), said_at: Timestamp(4), ..Keeping::default() };
+        let lasting = StoredEvent { keeping: lasting, ..event(2, 1) };
+        let wanted = Keeping { wanted: true, ..Keeping::default() };
         let note = |value: &[u8]| Write::Note { door: Door::Matrix, key: "k".into(), value: value.into() };
         let writes = [
             Write::Event(event(1, 1)),
@@ -314,6 +317,13 @@ mod tests {
             note(b"one"),
             note(b"two"),
             note(b""),
+            Write::Event(lasting.clone()),
+            Write::EraseExpired { until: Timestamp(5) },
+            Write::Event(event(3, 1)),
+            Write::EraseSaid { channel: channel(1), until: Timestamp(0) },
+            Write::Event(StoredEvent { payload: None, keeping: wanted, ..event(4, 2) }),
+            Write::Event(event(4, 2)),
+            Write::Erase { position: 4 },
         ];
         let mut store = store_with([]);
         let mut states = vec![contents(&store)];

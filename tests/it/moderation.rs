@@ -151,7 +151,7 @@ fn a_channel_is_governed_from_the_command_line() {
         "+redact_others",
         "+set_topic",
     ]);
-    other.refused(&["channel", "policy", "club", "topic", "mine", "--as", "bob"], "not permitted");
+    other.refused(&["channel", "policy", "--as", "bob", "club", "topic", "mine"], "not permitted");
     one.say(&["channel", "grant", "club", "bob", "steward"]);
     until("bob is steward", || other.role("club", "bob").as_deref() == Some("steward"));
     other.say(&["channel", "policy", "--as", "bob", "club", "topic", "by", "bob"]);
@@ -180,7 +180,7 @@ fn a_channel_is_governed_from_the_command_line() {
     until("bob is out", || other.role("club", "bob").is_none());
     other.refused(&["send", "club", "hello", "--as", "bob"], "not a member");
     other.refused(&["channel", "join", &link, "--as", "bob"], "whom a member lets in");
-    let mut joins = |link: &str| other.command(&["channel", "join", link, "--as", "bob"]).output().unwrap();
+    let joins = |link: &str| other.command(&["channel", "join", link, "--as", "bob"]).output().unwrap();
     let link = invite();
     until("a new link lets him in", || joins(&link).status.success());
     until("bob is in", || one.role("club", "bob").is_some());

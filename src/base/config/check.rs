@@ -136,7 +136,20 @@ impl IrcConfig {
             "must be one word without ! and @, such as multichat.local",
         )?;
         for (index, listen) in self.listen.iter().enumerate() {
-            check_address(&format!("irc.listen[{index}].address"), &listen.address)?;
+            let path = format!("irc.listen[{index}]");
+            check_address(&format!("{path}.address"), &listen.address)?;
+            for proxy in &listen.proxies {
+                let is_address = proxy.parse::<std::net::IpAddr>().is_ok();
+                require(is_address, &format!("{path}.proxies"), "must be IP addresses, such as 127.0.0.1")?;
+            }
+        }
+        let network_is_word = is_word(&self.network) && !self.network.contains('=');
+        require(network_is_word, "irc.network", "must be one word without =, such as Multichat")?;
+        for (index, oper) in self.opers.iter().enumerate() {
+            let path = format!("irc.opers[{index}]");
+            require(is_word(&oper.name), &format!("{path}.name"), "must be one word")?;
+            let has_password = oper.password.as_ref().is_some_and(|password| !password.is_empty());
+            require(has_password, &path, "needs `password` or `password_file`")?;
         }
         check_flood("irc.flood", self.flood)?;
         require(self.password.as_deref() != Some(""), "irc.password", "is empty: write null for none")?;

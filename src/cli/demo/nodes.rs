@@ -130,7 +130,7 @@ fn common(name: &str) -> Config {
         }],
         irc: IrcConfig {
             server_name: format!("{name}.demo.local"),
-            listen: vec![ListenConfig { address: "127.0.0.1:0".into(), tls: None }],
+            listen: vec![ListenConfig::plain("127.0.0.1:0")],
             ..IrcConfig::default()
         },
         ..Config::default()

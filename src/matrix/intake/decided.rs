@@ -46,11 +46,20 @@ impl Round<'_> {
         let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
         let Some(subject) = self.subject(user) else { return Ok(()) };
         let intent = Intent::RevokeRole { channel: channel.clone(), subject, then, reason: reason.clone() };
+        let is_ghost = self.bridge.names.is_ours(user);
+        if is_ghost {
+            // Before the node knows: what the ghost's person said by then may be on its way here.
+            self.bridge.put_out(&at.room, user, then != Standing::Free);
+        }
         let refusal = match self.govern(&at, intent).await? {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        if then != Standing::Free && !self.bridge.names.is_ours(user) {
+        if is_ghost {
+            // They stay in the channel, so they are heard here as long as the room lets their ghost in.
+            self.bridge.put_out(&at.room, user, false);
+        }
+        if then != Standing::Free && !is_ghost {
             // They are out of the room all the same: so they left the channel.
             let done = if then == Standing::Banned { "banned" } else { "removed" };
             let reason = match reason.as_str() {
@@ -185,8 +194,8 @@ impl Round<'_> {
             Ok(_) => return Ok(Ok(())),
             Err(refusal) => refusal,
         };
-        let lacks_right =
-            matches!(refusal, Refusal::NotPermitted(_) | Refusal::NotAMember | Refusal::NotInvited);
+        // Who was put out of the channel, or is banned from it, decides nothing, whatever their power.
+        let lacks_right = matches!(refusal, Refusal::NotPermitted(_) | Refusal::NotInvited);
         let refusal = match lacks_right && self.bridge.is_trusted(&at.room) {
             true => {
                 let node = Submission { actor: Actor::Node, intent, via, join_first: false, tag: 0 };

@@ -189,7 +189,7 @@ impl<'a> Round<'a> {
 
     async fn take(&mut self, incoming: Incoming) -> Result<(), Trouble> {
         match incoming {
-            Incoming::Said { at, content, about } => self.said(at, content, about).await,
+            Incoming::Said { at, content, about } => self.said(at, *content, about).await,
             Incoming::Redacted { at, target, reason } => self.redacted(at, &target, reason).await,
             Incoming::Joined { at, user, display_name, renamed } => {
                 self.memory.direct.remove(&at.room);

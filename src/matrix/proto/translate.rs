@@ -24,7 +24,7 @@ pub enum Incoming {
     /// Somebody said something; `content` names its origin, and `about` what it relates to in the room.
     Said {
         at: Place,
-        content: Content,
+        content: Box<Content>,
         about: Option<About>,
     },
     /// Somebody took back what is `target` in the room.
@@ -204,7 +204,7 @@ fn said(event: &Value, at: Place, said: Option<Said>) -> Result<Incoming, Malfor
         said_at: Timestamp(said_at),
     };
     let content = Content { style, body, formatted, envelope: Envelope::default(), origin: Some(origin) };
-    Ok(Incoming::Said { at, content, about })
+    Ok(Incoming::Said { at, content: Box::new(content), about })
 }
 
 /// What is taken back stands in the content from room version 11 on, before it beside it.

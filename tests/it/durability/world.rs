@@ -328,7 +328,7 @@ fn common(name: &str, p2p: u16, irc: u16) -> Config {
         }],
         irc: IrcConfig {
             server_name: format!("{name}.durable.local"),
-            listen: vec![ListenConfig { address: format!("127.0.0.1:{irc}"), tls: None }],
+            listen: vec![ListenConfig::plain(format!("127.0.0.1:{irc}"))],
             flood: None,
             ..IrcConfig::default()
         },

@@ -83,14 +83,18 @@ impl StandIn {
         std::mem::take(&mut *self.calls.lock().unwrap())
     }
 
-    /// What was sent since the last time: the end of each path without its query, and the body.
+    /// What was sent since the last time: verb, the end of each path within the room, and the body.
     pub fn sent(&self) -> Vec<String> {
         self.calls.lock().unwrap().clear();
         let sent = std::mem::take(&mut *self.bodies.lock().unwrap());
         let line = |(call, body): (String, Value)| {
             let path = call.split('?').next().unwrap_or_default().to_owned();
             let path = path.replace("%40", "@").replace("%3A", ":").replace("%24", "$");
-            format!("{} {body}", path.split_once("!room:localhost/").map_or(path.as_str(), |(_, end)| end))
+            let (verb, _) = path.split_once(' ').unwrap_or_default();
+            match path.split_once("!room:localhost/") {
+                Some((_, end)) => format!("{verb} {end} {body}"),
+                None => format!("{path} {body}"),
+            }
         };
         sent.into_iter().map(line).collect()
     }

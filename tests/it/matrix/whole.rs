@@ -56,6 +56,7 @@ async fn linked_room(founder: &mut User, version: &str, channel: &str) -> String
     let body = json!({"invite": [BOT], "preset": "public_chat", "room_version": version,
                       "power_level_content_override": {"users": users}});
     let room = founder.call("POST", "createRoom", body).await["room_id"].as_str().unwrap().to_owned();
+    membership_becomes(founder, &room, BOT, "join").await;
     founder.say(&room, &format!("!mc link {channel}")).await;
     founder.sees(&room, "is carried in").await;
     room
@@ -115,7 +116,6 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
         bot_says(&mut carol, &room, "!mc members", "Carol (@carol:localhost), moderator").await;
         let kick = json!({"user_id": ghost, "reason": "enough"});
         carol.call("POST", &format!("rooms/{room}/kick"), kick).await;
-        bob.say(&channel, "late words").unwrap();
         eventually("bob is out of the channel", async || {
             alice.say(&room, "!mc members").await;
             let answers = alice.messages(&room).await;
@@ -123,6 +123,10 @@ async fn moderators_of_a_room_are_the_channels_in_room_versions_10_to_12() {
             (!last["content"]["body"].as_str()?.contains("bob")).then_some(())
         })
         .await;
+        bob.say(&channel, "late words").unwrap();
+        alice.say(&room, "!mc status").await;
+        alice.sees(&room, "peers").await;
+        membership_becomes(&alice, &room, &ghost, "leave").await;
         assert!(
             alice.messages(&room).await.iter().all(|event| event["content"]["body"] != "late words"),
             "late words stay out"

@@ -6,9 +6,10 @@ use multichat::base::key::SecretKey;
 use multichat::base::{Digest, EventId, NodeId, Timestamp, limits};
 use multichat::chat::channel::Change;
 use multichat::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use multichat::chat::market::{Amount, Terms, Wish};
 use multichat::chat::message::{Content, Origin};
 use multichat::chat::profile::Profile;
-use multichat::chat::view::What;
+use multichat::chat::view::{HoldingView, What};
 use multichat::node::{Delivery, Door, Input, Node, Output, Setup, Write};
 use multichat::overlay::Destination;
 use multichat::replica::Packet;
@@ -32,6 +33,8 @@ pub struct Faults {
     pub strip: u64,
     /// So many lines are said at once now and then, more than a window of deliveries.
     pub burst: usize,
+    /// People deal in tokens instead of saying something.
+    pub market: u64,
 }
 
 impl Faults {
@@ -46,6 +49,7 @@ impl Faults {
             stranger: 0,
             strip: 0,
             burst: 0,
+            market: 0,
         }
     }
 
@@ -60,6 +64,7 @@ impl Faults {
             stranger: 15,
             strip: 0,
             burst: 0,
+            market: 0,
         }
     }
 }
@@ -121,6 +126,9 @@ pub struct Session {
 
 /// Packets the stranger remembers.
 const OVERHEARD: usize = 64;
+
+/// Tokens that a dealer issues at a time.
+pub const ISSUED: u128 = 5;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -334,6 +342,9 @@ impl World {
 
     fn say(&mut self, at: usize) {
         self.said += 1;
+        if self.faults.market > 0 && self.chance(self.faults.market) {
+            return self.deal(at);
+        }
         let name = format!("user{}at{at}", self.random(3));
         let profile = Profile { username: name.clone(), ..Profile::default() };
         let actor = Actor::Person { account: name, profile };
@@ -355,6 +366,43 @@ impl World {
             }
         };
         self.submit(at, actor, intent);
+    }
+
+    /// Somebody issues tokens, offers some for another's, or solves what waits.
+    fn deal(&mut self, at: usize) {
+        let name = format!("dealer{at}");
+        let profile = Profile { username: name.clone(), ..Profile::default() };
+        let actor = Actor::Person { account: name, profile };
+        let channel = ChannelRef::Name("#sim".into());
+        let coin = |of: usize| Amount { quantity: 1, name: format!("coin{of}"), issuer: None };
+        let other = (at + 1 + self.random(self.machines.len() as u64 - 1) as usize) % self.machines.len();
+        let wish = match self.random(6) {
+            0 => Wish::IssueToken { name: format!("coin{at}"), quantity: ISSUED },
+            1..=3 => {
+                let terms = Terms { lasts_ms: 3_600_000, ..Terms::default() };
+                Wish::Swap { gives: coin(at), wants: coin(other), terms }
+            }
+            _ => {
+                return self.submit(at, actor, Intent::Solve { channel: Some(channel) });
+            }
+        };
+        self.submit(at, actor, Intent::Market { channel, wish });
+    }
+
+    /// What people own, as each node sees it.
+    pub fn holdings(&self) -> Vec<Vec<HoldingView>> {
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let holdings = |node: &Node| {
+            let channel = node.channels().into_iter().find(|channel| channel.name == "#sim");
+            channel.map(|channel| node.market_of(&channel.id).holdings).unwrap_or_default()
+        };
+        nodes.map(holdings).collect()
+    }
+
+    /// Whether an event counts, as node 0 sees it.
+    pub fn counts(&self, event: &EventId) -> bool {
+        let node = self.machines[0].node.as_ref().expect("up at rest");
+        node.is_effective(event)
     }
 
     /// A stranger comes up and says what it overheard, bent or not, and what nobody ever said.
