@@ -90,8 +90,9 @@ async fn moderators_elsewhere_act_on_the_network() {
     );
 
     op.say("MODE #test +o relay").await;
-    op.expect("MODE #test +o relay").await;
-    sleep(Duration::from_millis(200)).await;
+    // Its answer comes after it has seen that.
+    op.say("PRIVMSG #test :!mc about").await;
+    op.expect("run by op@example.org").await;
     rig.deliver_news(3, "mod", What::Granted { subject: of_network(&rig, "bob"), role: Role::Moderator })
         .await;
     bob.expect("MODE #test +o bob").await;

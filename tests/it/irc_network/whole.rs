@@ -134,7 +134,9 @@ async fn the_channels_policy_decides_about_the_networks_operators() {
 
     // And what is decided elsewhere is done on the network, where the relay can.
     op.say("MODE #test +o relay").await;
-    op.expect("MODE #test +o relay").await;
+    // Its answer comes after it has seen that.
+    op.say("PRIVMSG #test :!mc about").await;
+    op.expect("run by op@example.org").await;
     node.say(&["channel", "ban", "club", "bob", "--reason", "spam"]).await;
     op.expect("MODE #test +b *!*@").await;
     assert!(bob.expect("KICK #test bob").await.contains("spam"));
