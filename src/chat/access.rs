@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{self, Passage};
+use super::permissions::{self, Permissions};
 use crate::base::{ChannelId, Digest, Identity, Timestamp, codec};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
@@ -118,7 +119,7 @@ impl Acting {
     /// # Errors
     /// If the action holds no access, or more than one, or one that changes.
     pub fn of(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
-        instance.action.derived(|| Self::read(instance))
+        Shared::of(instance).acting
     }
 
     fn read(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
@@ -135,6 +136,28 @@ impl Acting {
             .map_err(|_| LogicError::invalid("an action says who acts"))?;
         Ok(Self { label, value, authority, passage: facts::passage(instance, logic)? })
     }
+}
+
+/// What all logics of an action ask for: read once.
+#[derive(Clone, Copy)]
+struct Shared {
+    acting: Result<Acting, LogicError>,
+    permits: Result<(Permissions, Passage), LogicError>,
+}
+
+impl Shared {
+    fn of(instance: &LogicInstance<'_>) -> Self {
+        let read = || Self { acting: Acting::read(instance), permits: permissions::read(instance) };
+        instance.action.derived(read)
+    }
+}
+
+/// The permissions in the action, and how they pass through it.
+///
+/// # Errors
+/// If the action holds none, or more than one.
+pub(super) fn permits(instance: &LogicInstance<'_>) -> Result<(Permissions, Passage), LogicError> {
+    Shared::of(instance).permits
 }
 
 /// The logic of `channel_access`.

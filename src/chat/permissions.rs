@@ -20,7 +20,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::access::{Acting, Label, Role};
+use super::access::{self, Acting, Label, Role};
 use super::facts::{self, Passage};
 use crate::base::Digest;
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
@@ -236,13 +236,19 @@ impl ResourceLogic for PermissionsLogic {
 /// # Errors
 /// The permission's name, as a denial.
 pub fn require(instance: &LogicInstance<'_>, permission: Permission) -> Result<(), LogicError> {
-    let (before, _) = facts::pair(instance, facts::logic_refs().permissions)?;
-    let (_, value): (Label, Permissions) = facts::read_of(&before)?;
-    let renewed = facts::passage(instance, facts::logic_refs().permissions)? == Passage::Renewed;
-    if !renewed || !value.allow(permission) {
+    let (value, passage) = access::permits(instance)?;
+    if passage != Passage::Renewed || !value.allow(permission) {
         return Err(LogicError::denied(permission.name()));
     }
     Ok(())
+}
+
+/// The one permissions resource that the action consumes.
+pub(super) fn read(instance: &LogicInstance<'_>) -> Result<(Permissions, Passage), LogicError> {
+    let logic = facts::logic_refs().permissions;
+    let (before, _) = facts::pair(instance, logic)?;
+    let (_, value): (Label, Permissions) = facts::read_of(&before)?;
+    Ok((value, facts::passage(instance, logic)?))
 }
 
 #[cfg(test)]

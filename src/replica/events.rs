@@ -4,8 +4,6 @@
 //! Events are numbered as they come in, so a number means nothing outside this replica; what is told to
 //! others, or compared, is always the id.
 
-use std::collections::BTreeSet;
-
 use super::past::Known;
 use super::{EventKind, reconcile};
 use crate::base::{EventId, Timestamp};
@@ -18,8 +16,7 @@ pub(super) struct Events {
     rows: Vec<Row>,
     /// The parents of all, one after the other.
     parents: Vec<u32>,
-    /// The first eight bytes of each id, and its number.
-    by_id: BTreeSet<(u64, u32)>,
+    by_id: Index,
 }
 
 #[derive(Clone, Copy)]
@@ -67,12 +64,12 @@ impl Events {
 
     /// The number of an event that is part of the channel.
     pub fn number(&self, id: &EventId) -> Option<u32> {
-        self.beginning(reconcile::mark(id)).find(|number| self.ids[*number as usize] == *id)
+        self.by_id.near(reconcile::mark(id)).find(|number| self.ids[*number as usize] == *id)
     }
 
     /// The events whose ids begin with these bytes.
     pub fn beginning(&self, mark: u64) -> impl Iterator<Item = u32> + '_ {
-        self.by_id.range((mark, 0)..=(mark, u32::MAX)).map(|(_, number)| *number)
+        self.by_id.near(mark).filter(move |number| reconcile::mark(&self.ids[*number as usize]) == mark)
     }
 
     pub fn get(&self, id: &EventId) -> Option<Entry> {
@@ -113,18 +110,17 @@ impl Events {
         &self.parents[start..end]
     }
 
-    /// Takes in an event, which begins a chain if that is its own id, and gives it its number.
-    pub fn push(&mut self, id: EventId, entry: Entry, parents: &[u32]) -> u32 {
+    /// Takes in an event and gives it its number; `chain` is that of the first event of its chain.
+    pub fn push(&mut self, id: EventId, entry: Entry, chain: u32, parents: &[u32]) -> u32 {
         let number = self.ids.len() as u32;
-        let chain = if entry.chain == id { Some(number) } else { self.number(&entry.chain) };
         self.parents.extend(parents);
         let Entry { position, timestamp, seq, known, what, needs, .. } = entry;
         self.ids.push(id);
-        self.by_id.insert((reconcile::mark(&id), number));
+        self.by_id.insert(reconcile::mark(&id), number);
         self.rows.push(Row {
             position,
             timestamp,
-            chain: chain.unwrap_or(number),
+            chain,
             // A lane has no more events than there are numbers.
             seq: seq as u32,
             known,
@@ -132,6 +128,8 @@ impl Events {
             what,
             needs,
         });
+        let ids = &self.ids;
+        self.by_id.grow(|number| reconcile::mark(&ids[number as usize]));
         number
     }
 
@@ -142,5 +140,108 @@ impl Events {
 
     pub fn set_known(&mut self, number: u32, known: Known) {
         self.rows[number as usize].known = known;
+    }
+}
+
+/// Events in one bucket on average.
+const BUCKET: usize = 16;
+
+/// Finds numbers by the beginnings of ids. Ids are hashes, so buckets by some of their bits fill evenly; with
+/// every sixteenth event one bucket is split in two, so that nothing here ever waits for the whole to be
+/// rebuilt. Buckets are sorted: whoever grinds ids into one bucket makes it longer to write to, not to
+/// search. It is only ever asked for single ids, so its order shows nowhere.
+struct Index {
+    /// Of each event bits of its id that say nothing about its bucket, and its number.
+    buckets: Vec<Vec<(u32, u32)>>,
+    len: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { buckets: vec![Vec::new()], len: 0 }
+    }
+}
+
+impl Index {
+    /// Of all that was put in under this mark, and perhaps some more.
+    fn near(&self, mark: u64) -> impl Iterator<Item = u32> + '_ {
+        let bucket = &self.buckets[self.bucket(mark)];
+        let first = bucket.partition_point(|(bits, _)| *bits < high(mark));
+        bucket[first..].iter().take_while(move |(bits, _)| *bits == high(mark)).map(|(_, number)| *number)
+    }
+
+    fn insert(&mut self, mark: u64, number: u32) {
+        let at = self.bucket(mark);
+        let bucket = &mut self.buckets[at];
+        let place = bucket.partition_point(|held| *held < (high(mark), number));
+        bucket.insert(place, (high(mark), number));
+        self.len += 1;
+    }
+
+    /// Splits the bucket whose turn it is, if there are too few; `mark_of` tells the mark of a number.
+    fn grow(&mut self, mark_of: impl Fn(u32) -> u64) {
+        if self.len <= self.buckets.len() * BUCKET {
+            return;
+        }
+        let full = 1 << self.buckets.len().ilog2();
+        let turn = self.buckets.len() - full;
+        let bucket = std::mem::take(&mut self.buckets[turn]);
+        let (stays, goes): (Vec<_>, Vec<_>) =
+            bucket.into_iter().partition(|(_, number)| mark_of(*number) & full as u64 == 0);
+        self.buckets[turn] = stays;
+        self.buckets.push(goes);
+    }
+
+    /// By as many low bits of the mark as there are buckets for.
+    fn bucket(&self, mark: u64) -> usize {
+        let full = 1u64 << self.buckets.len().ilog2();
+        let twice = (mark & (2 * full - 1)) as usize;
+        if twice < self.buckets.len() { twice } else { (mark & (full - 1)) as usize }
+    }
+}
+
+fn high(mark: u64) -> u32 {
+    (mark >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_is_found_and_no_other() {
+        let mut events = Events::default();
+        let id = |number: u32| EventId(*blake3::hash(&number.to_le_bytes()).as_bytes());
+        // One that begins like another, and differs in its end alone.
+        let twin = |number: u32| {
+            let mut twin = id(number);
+            twin.0[31] ^= 1;
+            twin
+        };
+        let entry = |number: u32, id: EventId| Entry {
+            position: number.into(),
+            timestamp: Timestamp(number.into()),
+            chain: id,
+            seq: 0,
+            known: Known::default(),
+            what: EventKind::Other,
+            needs: None,
+        };
+        for number in 0..5_000 {
+            assert_eq!(events.number(&id(number)), None);
+            events.push(id(number), entry(number, id(number)), number, &[]);
+            let earlier = number / 2;
+            assert_eq!(events.number(&id(earlier)), Some(earlier));
+        }
+        for number in 0..5_000 {
+            assert_eq!(events.number(&id(number)), Some(number));
+            assert_eq!(events.number(&twin(number)), None);
+            assert_eq!(events.beginning(reconcile::mark(&twin(number))).collect::<Vec<_>>(), [number]);
+        }
+        events.push(twin(7), entry(5_000, twin(7)), 5_000, &[7, 8]);
+        assert_eq!((events.number(&id(7)), events.number(&twin(7))), (Some(7), Some(5_000)));
+        assert_eq!((events.parents(5_000), events.parents(0)), (&[7, 8][..], &[][..]));
+        let longest = events.by_id.buckets.iter().map(Vec::len).max();
+        assert!(events.by_id.buckets.len() > 300 && longest < Some(64));
     }
 }

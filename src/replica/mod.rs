@@ -154,7 +154,7 @@ impl Replica {
             equivocations: BTreeMap::new(),
         };
         let step = replica.validate(event, &[], trust)?;
-        let effect = replica.apply(event, step, &[], position);
+        let effect = replica.apply(event, step, (&[], position), trust);
         Ok((replica, effect))
     }
 
@@ -193,32 +193,35 @@ impl Replica {
             return Admission::Waiting(missing);
         }
         match self.validate(event, &past, trust) {
-            Ok(step) => Admission::Accepted(self.apply(event, step, &past, position)),
+            Ok(step) => Admission::Accepted(self.apply(event, step, (&past, position), trust)),
             Err(invalid) => Admission::Refused(invalid),
         }
     }
 
-    fn apply(&mut self, event: &Event, mut step: Step, parents: &[u32], position: u64) -> Effect {
+    /// Takes a valid event in. What doors want to know of it is worked out for what is new.
+    fn apply(
+        &mut self,
+        event: &Event,
+        mut step: Step,
+        (parents, position): (&[u32], u64),
+        trust: Trust,
+    ) -> Effect {
         let id = event.id();
         let (author, rank) = (step.identity, step.rank);
         let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
         let past = self.known_to(parents);
         let subject = subject_of(&event.header.act);
-        let replaces_profile = matches!(event.header.act, Act::UpdateProfile { .. });
-        let before = (
-            replaces_profile.then(|| self.state.person(&author)).flatten(),
-            self.state.is_member(&author),
-            subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
-        );
+        let is_new = trust == Trust::Nobody;
+        let before = is_new.then(|| self.before(event, author));
 
         let needs = self.needs(&event.header.act, &author);
         let spending = step.spending.take();
         let number = self.events.len() as u32;
-        let (chain, lane, mut touched) = self.place(event, step, past);
+        let ((chain, first), lane, mut touched) = self.place(event, step, past);
         let (timestamp, seq, what) =
             (event.header.timestamp, event.header.seq, EventKind::of(&event.header.act));
         let entry = Entry { position, timestamp, chain, seq, known: past, what, needs };
-        self.events.push(id, entry, parents);
+        self.events.push(id, entry, first, parents);
         self.heads.insert(id, number);
         if let Some(authority) = self.add_authority(event, (author, lane), (past, rank), (needs, parents)) {
             let known = self.pasts.with(past, authority);
@@ -244,7 +247,18 @@ impl Replica {
         let flips = self.flips(&settled.lanes, &id);
         self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
-        Effect { flips, ..self.effect(event, author, before) }
+        before.map(|before| Effect { flips, ..self.effect(event, author, before) }).unwrap_or_default()
+    }
+
+    /// How those whom an event is about were before it.
+    fn before(&self, event: &Event, author: Identity) -> Before {
+        let replaces_profile = matches!(event.header.act, Act::UpdateProfile { .. });
+        (
+            replaces_profile.then(|| self.state.person(&author)).flatten(),
+            self.state.is_member(&author),
+            subject_of(&event.header.act)
+                .map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
+        )
     }
 
     /// The messages whose effect an event changed, itself not among them: they are void now, or count
@@ -266,8 +280,9 @@ impl Replica {
         flips
     }
 
-    /// Puts an event where it belongs. Returns its chain and its lane, and the lanes to be settled for it.
-    fn place(&mut self, event: &Event, step: Step, past: Known) -> (EventId, EventId, Vec<Item>) {
+    /// Puts an event where it belongs. Returns its chain, with the number of the chain's first event, its
+    /// lane, and the lanes to be settled for it.
+    fn place(&mut self, event: &Event, step: Step, past: Known) -> ((EventId, u32), EventId, Vec<Item>) {
         let (id, seq) = (event.id(), event.header.seq);
         for parent in parents(&event.header) {
             self.heads.remove(&parent);
@@ -290,11 +305,13 @@ impl Replica {
             }
         };
         let number = self.events.len() as u32;
+        let mut first = number;
         if let Some(chain) = self.chain_mut(&chain) {
             chain.events.push(number);
+            first = chain.events[0];
             (chain.tip, chain.profile, chain.left) = (id, step.profile, left);
         }
-        (chain, lane, touched)
+        ((chain, first), lane, touched)
     }
 
     /// A second event came for one place of a lane. The chain ends there; what it went on with becomes a

@@ -111,7 +111,7 @@ impl Replica {
         }
         let stand = match (header.act.joining(), header.prev) {
             (Some(joining), _) => self.opening(header, joining, past)?,
-            (None, Some(prev)) => self.continued(event, &prev)?,
+            (None, Some(_)) => self.continued(event, past)?,
             (None, None) => return Err(Invalid::Rule("a lane opens by creating or joining, only")),
         };
         let Standpoint { place, identity, role, rank, grant, granted, held } = stand;
@@ -181,10 +181,14 @@ impl Replica {
     }
 
     /// The lane that an event continues: `prev` lies in it, and it is held by the same device.
-    fn continued(&self, event: &Event, prev: &EventId) -> Result<Standpoint, Invalid> {
-        let before = self.events.get(prev).ok_or(Invalid::Rule("prev is an event of the lane"))?;
-        let lane = self.lane_of(prev).ok_or(Invalid::Rule("prev is an event of the lane"))?;
-        let chain = self.chain(&before.chain).ok_or(Invalid::Rule("prev is an event of the lane"))?;
+    fn continued(&self, event: &Event, past: &[u32]) -> Result<Standpoint, Invalid> {
+        let missing = || Invalid::Rule("prev is an event of the lane");
+        // prev is the first of the parents.
+        let prev = *past.first().ok_or_else(missing)?;
+        let before = self.events.at(prev);
+        let lane = self.authorities.lanes.get(&self.lane_id(&before.chain)).ok_or_else(missing)?;
+        let chain = if before.chain == lane.opening { Some(&lane.trunk) } else { self.chain(&before.chain) };
+        let chain = chain.ok_or_else(missing)?;
         if lane.device != event.header.device {
             return Err(Invalid::Rule("a lane has one device"));
         }
@@ -208,7 +212,7 @@ impl Replica {
             rank: lane.rank,
             grant: None,
             granted: None,
-            held: Some(Held { after: *prev, profile: chain.profile }),
+            held: Some(Held { after: self.events.id(prev), profile: chain.profile }),
         })
     }
 }

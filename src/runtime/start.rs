@@ -37,6 +37,8 @@ const OUTGOING_PACKETS: usize = 1024;
 pub const GENERATION_FILE: &str = "restored";
 /// Events read at a time when the node is restored.
 const RESTORE_PAGE: usize = 1024;
+/// Pages read before those before them were taken in.
+const RESTORE_PAGES_AHEAD: usize = 4;
 
 /// A node that runs.
 pub struct Running {
@@ -296,44 +298,34 @@ fn restore(path: &Path, setup: Setup) -> Result<(Store, Node), Fault> {
         outbox: store.outbox().map_err(fault)?,
         last_outbox_id: store.last_outbox_id().map_err(fault)?,
     };
-    let mut failure = None;
-    let node = Node::restore(
-        setup,
-        restored,
-        Log { store: &store, page: Vec::new().into_iter(), next: 1, failure: &mut failure },
-    );
-    if let Some(error) = failure {
-        return Err(fault(error));
-    }
+    // The log is read on one thread while what was read is taken in on this one.
+    let (pages, log) = std::sync::mpsc::sync_channel(RESTORE_PAGES_AHEAD);
+    let reader = std::thread::Builder::new().name("log".into()).spawn(move || {
+        let read = read_log(&store, &pages);
+        drop(pages);
+        (store, read)
+    });
+    let reader =
+        reader.map_err(|error| Fault::new(Kind::Retry, format!("no thread for the log: {error}")))?;
+    let node = Node::restore(setup, restored, log.into_iter().flatten());
+    let (store, read) = reader.join().map_err(|_| Fault::new(Kind::Bug, "the log's reader panicked"))?;
+    read.map_err(fault)?;
     let node = node.map_err(|damaged| {
         Fault::new(Kind::Permanent, format!("{damaged}; restore {} from a backup", path.display()))
     })?;
     Ok((store, node))
 }
 
-/// The log of a store, read page by page.
-struct Log<'a> {
-    store: &'a Store,
-    page: std::vec::IntoIter<StoredEvent>,
-    next: u64,
-    failure: &'a mut Option<StoreError>,
-}
-
-impl Iterator for Log<'_> {
-    type Item = StoredEvent;
-
-    fn next(&mut self) -> Option<StoredEvent> {
-        if let Some(event) = self.page.next() {
-            self.next = event.position + 1;
-            return Some(event);
+/// Hands on the log of a store, page by page, to its end or until nobody wants more.
+fn read_log(store: &Store, pages: &std::sync::mpsc::SyncSender<Vec<StoredEvent>>) -> Result<(), StoreError> {
+    let mut next = 1;
+    loop {
+        let page = store.events_from(next, RESTORE_PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        next = last.position + 1;
+        if pages.send(page).is_err() {
+            return Ok(());
         }
-        match self.store.events_from(self.next, RESTORE_PAGE) {
-            Ok(page) => self.page = page.into_iter(),
-            Err(error) => *self.failure = Some(error),
-        }
-        let event = self.page.next()?;
-        self.next = event.position + 1;
-        Some(event)
     }
 }
 
