@@ -49,6 +49,10 @@ pub struct Settings {
     pub missing_ms: u64,
     /// How long an answer to that may take before the next announcer is asked.
     pub graft_ms: u64,
+    /// Duplicates in a row after which a link is pruned. The paper prunes at the first: with many sources at
+    /// once, several links of one ring are then pruned for one another, the tree is torn, and grafts
+    /// mend it late.
+    pub prune_after: u32,
     /// Hops that a lazy link must save before it takes an eager link's place; 0 for never.
     pub optimise_hops: u8,
     /// Or the time by which its announcement came before the payload. The paper counts hops alone; by
@@ -73,8 +77,9 @@ impl Default for Settings {
             lazy_ms: 100,
             missing_ms: 500,
             graft_ms: 500,
-            optimise_hops: 3,
-            optimise_ms: 60,
+            prune_after: 3,
+            optimise_hops: 8,
+            optimise_ms: 200,
             repair_ms: Some(15_000),
             refresh_ms: 15_000,
             selection: Selection::default(),
@@ -212,15 +217,15 @@ impl Tree {
         self.settled = true;
         let tricked = period.late >= LATE;
         let quiet = period.bringers() < 2;
+        if self.chance.happens(LOOK_BACK)
+            && let Some(worst) = period.worst(&mut self.chance)
+        {
+            self.views.look_back(now, worst, quiet, &mut self.chance, &mut self.outbox);
+        }
         if (tricked || quiet)
             && let Some(worst) = period.worst(&mut self.chance)
         {
             self.views.exchange(now, worst, &mut self.chance, &mut self.outbox);
-        }
-        if self.chance.happens(LOOK_BACK)
-            && let Some(worst) = period.worst(&mut self.chance)
-        {
-            self.views.look_back(now, worst, &mut self.chance, &mut self.outbox);
         }
         self.quiet = if quiet && !tricked { (self.quiet + 1).min(QUIET_DOUBLINGS) } else { 0 };
         if self.views.has_lost() {

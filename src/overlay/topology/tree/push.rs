@@ -36,6 +36,8 @@ struct Link {
     told: u32,
     /// Payloads that passed in this period while the link was lazy.
     due: u32,
+    /// Payloads in a row that it pushed and that were here already.
+    duplicates: u32,
     /// Promises it broke, ever.
     broken: u32,
     /// Periods it has been here.
@@ -148,11 +150,16 @@ impl Push {
         if let Some(link) = self.links.get_mut(&from) {
             link.told += 1;
             link.news += u32::from(new);
+            if new {
+                link.duplicates = 0;
+            }
         }
         if !new {
-            let duplicate = self.settings.selection.targets == Targets::Tree
-                && self.links.get(&from).is_some_and(|link| !link.lazy);
-            if duplicate {
+            let redundant = self.links.get_mut(&from).is_some_and(|link| {
+                link.duplicates += 1;
+                !link.lazy && link.duplicates >= self.settings.prune_after
+            });
+            if redundant && self.settings.selection.targets == Targets::Tree {
                 self.set_lazy(&from, true);
                 outbox.now(from, Message::Prune);
             }
@@ -171,7 +178,8 @@ impl Push {
     }
 
     /// The paper's `Optimize`: a lazy link on which the payload was announced much nearer to its source
-    /// takes the place of the eager link that it came by.
+    /// becomes eager. The paper prunes the link that it came by in the same breath; here that one is left to be
+    /// found redundant, because it may well be the tree's only link for other sources.
     fn optimise(
         &mut self,
         now: Timestamp,
@@ -191,8 +199,6 @@ impl Push {
         if self.links.contains_key(&other) {
             self.set_lazy(&other, false);
             outbox.now(other, Message::Graft(None));
-            self.set_lazy(&from, true);
-            outbox.now(from, Message::Prune);
         }
     }
 

@@ -222,15 +222,24 @@ impl Views {
         !self.lost.is_empty()
     }
 
-    /// Looks whether somebody can be reached again who could not be, or an entrance that is no neighbour.
-    pub fn look_back(&mut self, now: Timestamp, worst: NodeId, chance: &mut Chance, outbox: &mut Outbox) {
+    /// Looks whether somebody can be reached again who could not be; also an
+    /// entrance, if there is reason to think that this part of the domain is cut off.
+    pub fn look_back(
+        &mut self,
+        now: Timestamp,
+        worst: NodeId,
+        cut_off: bool,
+        chance: &mut Chance,
+        outbox: &mut Outbox,
+    ) {
         let replacing = self.pending.values().any(|pending| matches!(pending.why, Why::Replace(_)));
         let awake = |contact: &&Contact| {
             !self.is_active(&contact.node)
                 && self.resting.get(&contact.node).is_none_or(|until| *until <= now)
                 && !self.passive.iter().any(|known| known.node == contact.node)
         };
-        let all: Vec<Contact> = self.lost.iter().chain(&self.entrances).filter(awake).cloned().collect();
+        let entrances = self.entrances.iter().filter(|_| cut_off);
+        let all: Vec<Contact> = self.lost.iter().chain(entrances).filter(awake).cloned().collect();
         if let Some(contact) = chance.pick(&all).cloned()
             && !replacing
         {
