@@ -227,7 +227,7 @@ fn restore(store: Store) -> (Store, Node) {
         secret: SecretKey::from_seed([9; 32]),
         name: "bench".into(),
         generation: 0,
-        matrix_server: None,
+        matrix_server: String::new(),
     };
     let names = vec![(log(&store).next().expect("an event").channel, "#bench".to_owned())];
     let (pages, read) = std::sync::mpsc::sync_channel(4);
