@@ -43,6 +43,28 @@ pub enum Act {
     /// An act of a later version or a fork, under a logic of its own. Nodes that do not know the logic
     /// keep it, pass it on and show a placeholder.
     Extension { logic: Digest, data: Vec<u8> },
+    /// In a channel of a workspace: says how far the author has seen the workspace. What binds the
+    /// workspace's members binds here what comes after it.
+    Anchor(Anchor),
+    /// In a workspace: takes a channel in that was founded for it, or that is to be shared into it.
+    AddChannel { channel: ChannelId },
+}
+
+/// How far somebody has seen a workspace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Anchor {
+    pub workspace: ChannelId,
+    /// Events of the workspace, ascending, at most `limits::DEPS`: these and their past were seen.
+    pub heads: Vec<EventId>,
+}
+
+/// The lane of a workspace that a lane of one of its channels is opened under.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Under {
+    /// The opening of a lane of the same identity there.
+    pub lane: EventId,
+    /// What else was seen of the workspace; it may be nothing.
+    pub seen: Anchor,
 }
 
 /// What a new channel comes from.
@@ -54,6 +76,21 @@ pub struct Ancestry {
     pub workspace: Option<ChannelId>,
     /// Whether it is a workspace itself: a channel of channels.
     pub is_workspace: bool,
+}
+
+impl Ancestry {
+    /// Whether a founder may found so: a channel of a workspace under their lane there, and no workspace
+    /// within another.
+    fn fits(&self, founder: &Joining) -> bool {
+        let under = founder.under.as_ref().map(|under| under.seen.workspace);
+        under == self.workspace && !(self.is_workspace && under.is_some())
+    }
+}
+
+impl Anchor {
+    fn is_well_formed(&self) -> bool {
+        self.heads.len() <= limits::DEPS && self.heads.windows(2).all(|pair| pair[0] < pair[1])
+    }
 }
 
 /// What somebody may be after a revocation.
@@ -82,6 +119,8 @@ pub struct Joining {
     pub grant: Option<EventId>,
     /// Where the grant is an invite link's: the link's key, signing who uses it.
     pub bearer: Option<Signature>,
+    /// In a channel of a workspace: what makes the member one of the workspace.
+    pub under: Option<Under>,
 }
 
 const BEARER_CONTEXT: &[u8] = b"multichat invite bearer 1";
@@ -117,6 +156,14 @@ impl Act {
         }
     }
 
+    /// What it says to have seen of a workspace.
+    pub fn anchor(&self) -> Option<&Anchor> {
+        match self {
+            Self::Anchor(anchor) => Some(anchor),
+            _ => self.joining()?.under.as_ref().map(|under| &under.seen),
+        }
+    }
+
     /// Whether its lane ends with it.
     pub fn ends_lane(&self) -> bool {
         matches!(self, Self::LeaveChannel { .. } | Self::Knock { .. })
@@ -142,7 +189,9 @@ impl Act {
             Self::GrantRole { .. } => Some(Permission::GrantRoles),
             Self::RevokeRole { .. } => Some(Permission::RemoveMembers),
             Self::Extension { .. } => Some(Permission::SendMessage),
+            Self::AddChannel { .. } => Some(Permission::CreateChannel),
             Self::CreateChannel { .. }
+            | Self::Anchor(_)
             | Self::JoinChannel(_)
             | Self::LeaveChannel { .. }
             | Self::Knock { .. }
@@ -153,8 +202,13 @@ impl Act {
     /// Whether texts and names are within bounds.
     pub fn is_well_formed(&self) -> bool {
         let is_text = |text: &str| text.len() <= limits::TOPIC_BYTES;
+        if self.anchor().is_some_and(|anchor| !anchor.is_well_formed()) {
+            return false;
+        }
         match self {
-            Self::CreateChannel { topic, founder, .. } => is_text(topic) && founder.profile.is_well_formed(),
+            Self::CreateChannel { topic, founder, ancestry, .. } => {
+                is_text(topic) && founder.profile.is_well_formed() && ancestry.fits(founder)
+            }
             Self::JoinChannel(joining) => joining.profile.is_well_formed(),
             Self::Knock { asking, reason } => is_text(reason) && asking.profile.is_well_formed(),
             Self::LeaveChannel { reason } | Self::RedactMessage { reason, .. } => is_text(reason),
@@ -165,7 +219,8 @@ impl Act {
             Self::UpdateChannel(change) => change.is_well_formed(),
             Self::GrantRole { role, .. } => role.is_well_formed(),
             Self::UpdateProfile { profile } => profile.is_well_formed(),
-            Self::CommitService(_) => true,
+            Self::Anchor(anchor) => !anchor.heads.is_empty(),
+            Self::CommitService(_) | Self::AddChannel { .. } => true,
             Self::Extension { data, .. } => data.len() <= limits::EXTENSION_BYTES,
         }
     }

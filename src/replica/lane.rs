@@ -2,9 +2,10 @@
 //! its device is honest; one that signs two events for one place makes it a tree of chains.
 
 use super::Event;
+use super::above::Footing;
 use super::past::Known;
 use super::valid::Step;
-use crate::base::{EventId, Identity, Timestamp};
+use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Act;
 use crate::chat::build::Holdings;
@@ -32,6 +33,10 @@ pub struct Lane {
     pub(super) grant: Option<u32>,
     /// The authority events in the opening's past.
     pub(super) known: Known,
+    /// Where it stands in a workspace.
+    pub(super) footing: Option<Footing>,
+    /// Whether its member is no longer one of the workspace.
+    pub(super) over: bool,
     /// Whether it only asks to be let in.
     pub(super) knocks: bool,
     /// Where the first two events of one place are, if the device signed such.
@@ -81,6 +86,8 @@ impl Lane {
             certified_until: joining.map(|joining| joining.certificate.expires).unwrap_or_default(),
             grant,
             known,
+            footing: step.footing,
+            over: false,
             knocks: matches!(event.header.act, Act::Knock { .. }),
             forked_at: None,
             base: WHOLE,
@@ -100,9 +107,15 @@ impl Lane {
         self.trunk.end()
     }
 
-    /// Whether the member may still act on it: nothing of it is void, and they have not left.
+    /// The workspace whose member it is opened for, and the lane there.
+    pub fn under(&self) -> Option<(ChannelId, EventId)> {
+        self.footing.map(|footing| (footing.workspace, footing.lane))
+    }
+
+    /// Whether the member may still act on it: nothing of it is void, and they have left neither the
+    /// channel nor its workspace.
     pub fn is_live(&self) -> bool {
-        self.keep == WHOLE && !self.trunk.left
+        self.keep == WHOLE && !self.trunk.left && !self.over
     }
 }
 

@@ -5,6 +5,7 @@
 //! `authority` says which of that is effective, `resolve` what the effective events add up to: both
 //! are functions of the set of events, so replicas that hold the same set agree, whatever came first.
 
+mod above;
 #[cfg(test)]
 mod attacks;
 mod authority;
@@ -22,6 +23,8 @@ mod resolve;
 pub(crate) mod sample;
 mod valid;
 mod walk;
+#[cfg(test)]
+mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +68,8 @@ pub struct Replica {
     fingerprint: reconcile::Fingerprint,
     /// For each lane that was forked two events of one place, the first such: the proof.
     equivocations: BTreeMap<EventId, (EventId, EventId)>,
+    /// How often something was decided here that channels of a workspace depend on.
+    rulings: u64,
 }
 
 /// What is remembered of an event; its bytes lie in the store.
@@ -131,6 +136,17 @@ pub struct Effect {
     /// Messages that became void or count again, with their places in the log, ascending: of each lane the
     /// newest `limits::FLIPS`.
     pub flips: Vec<(EventId, u64)>,
+    /// Whether it decided something that the channels of a workspace depend on.
+    pub rules: bool,
+}
+
+/// Why a channel cannot be founded, or not yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unfounded {
+    /// These events of its workspace are missing, or the workspace itself, by its founding.
+    Waiting(Vec<EventId>),
+    /// It never can.
+    Refused(Invalid),
 }
 
 impl Replica {
@@ -139,8 +155,24 @@ impl Replica {
     /// # Errors
     /// [`Invalid`] if the event is not a valid first event.
     pub fn found(event: &Event, position: u64) -> Result<(Self, Effect), Invalid> {
-        if event.header.channel.is_some() {
-            return Err(Invalid::Rule("a channel begins with the event that creates it"));
+        Self::found_in(event, position, None).map_err(|unfounded| match unfounded {
+            Unfounded::Waiting(_) => Invalid::Rule("a channel of a workspace is founded there"),
+            Unfounded::Refused(invalid) => invalid,
+        })
+    }
+
+    /// The same of a channel that may be part of a workspace, whose replica is `above`.
+    ///
+    /// # Errors
+    /// [`Unfounded`] if the event is not a valid first event, or cites what is not there.
+    pub fn found_in(event: &Event, position: u64, above: Option<&Self>) -> Result<(Self, Effect), Unfounded> {
+        let Act::CreateChannel { ancestry, .. } = &event.header.act else {
+            let rule = "a channel begins with the event that creates it";
+            return Err(Unfounded::Refused(Invalid::Rule(rule)));
+        };
+        let missing = Self::missing_above(&event.header.act, above);
+        if !missing.is_empty() {
+            return Err(Unfounded::Waiting(missing));
         }
         let mut replica = Self {
             id: event.channel(),
@@ -154,14 +186,24 @@ impl Replica {
             envelopes: BTreeMap::new(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
+            rulings: 0,
         };
-        let step = replica.validate(event)?;
-        let effect = replica.apply(event, step, position);
+        replica.authorities.above.home = ancestry.workspace;
+        let step = replica.validate(event, above).map_err(Unfounded::Refused)?;
+        if let Some(above) = above {
+            replica.refresh(above);
+        }
+        let effect = replica.apply(event, (step, above), position);
         Ok((replica, effect))
     }
 
     /// Takes an event in if it is valid. Its signature must have been verified.
     pub fn admit(&mut self, event: &Event, position: u64) -> Admission {
+        self.admit_under(event, position, None)
+    }
+
+    /// The same of an event that may cite a workspace (`Act::anchor`), whose replica is `above`.
+    pub fn admit_under(&mut self, event: &Event, position: u64, above: Option<&Self>) -> Admission {
         let id = event.id();
         if self.events.contains_key(&id) {
             return Admission::Known;
@@ -170,19 +212,29 @@ impl Replica {
         if !missing.is_empty() {
             return Admission::Waiting(missing);
         }
-        match self.validate(event) {
-            Ok(step) => Admission::Accepted(self.apply(event, step, position)),
+        let missing = Self::missing_above(&event.header.act, above);
+        if !missing.is_empty() {
+            return Admission::Waiting(missing);
+        }
+        match self.validate(event, above) {
+            Ok(step) => {
+                let mut flips = above.map(|above| self.refresh(above)).unwrap_or_default();
+                let mut effect = self.apply(event, (step, above), position);
+                flips.append(&mut effect.flips);
+                Admission::Accepted(Effect { flips, ..effect })
+            }
             Err(invalid) => Admission::Refused(invalid),
         }
     }
 
-    fn apply(&mut self, event: &Event, step: Step, position: u64) -> Effect {
+    fn apply(&mut self, event: &Event, (step, above): (Step, Option<&Self>), position: u64) -> Effect {
         let id = event.id();
         let parents: Box<[EventId]> = parents(&event.header).collect();
         let (author, rank) = (step.identity, step.rank);
         let sees =
             self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted.clone(), &parents));
         let past = self.known_to(&parents);
+        let past = self.see(past, &event.header.act, above);
         let subject = subject_of(&event.header.act);
         let before = (
             self.state.person(&author),
@@ -212,12 +264,15 @@ impl Replica {
         self.state.apply(event, author, rank, sees);
         let mut settled = self.authorities.settle(&self.pasts, touched);
         let is_quiet = settled.people.is_empty() && !settled.policy;
+        let is_ruling = matches!(event.header.act, Act::AddChannel { .. }) || event.header.act.ends_lane();
+        let rules = !is_quiet || known != past || is_ruling;
+        self.rulings += u64::from(rules);
         settled.people.insert(author);
         settled.people.extend(subject);
         let flips = self.flips(&settled.lanes, &id);
         self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
-        Effect { flips, ..self.effect(event, author, before) }
+        Effect { flips, rules, ..self.effect(event, author, before) }
     }
 
     /// The messages whose effect an event changed, itself not among them: they are void now, or count
@@ -311,7 +366,7 @@ impl Replica {
     ) -> Option<u32> {
         let mut expires = None;
         let (subject, power) = match &event.header.act {
-            Act::CreateChannel { .. } => (author, Power::Grant(Role::Founder)),
+            Act::CreateChannel { .. } => (author, Power::Grant(self.founded_as(&lane))),
             Act::GrantRole { subject, role, expires: until } => {
                 expires = *until;
                 (*subject, Power::Grant(*role))
@@ -320,9 +375,11 @@ impl Replica {
             Act::UpdateChannel(change) if change.is_policy() => {
                 (author, Power::Bind(Box::new(change.clone())))
             }
+            act if act.anchor().is_some() && rank < Role::Member.rank() => (author, Power::Anchor),
             _ => return None,
         };
         let cuts = match &power {
+            Power::Anchor => self.anchor_cuts(past, parents),
             Power::Revoke(then) if *then != Standing::Free => self.reach_into(&subject, parents),
             _ => BTreeMap::new(),
         };
@@ -331,6 +388,11 @@ impl Replica {
         let authority =
             Authority { event, lane, seq, rank, subject, power, past, cuts, expires, needs, is_effective };
         Some(self.authorities.add(authority))
+    }
+
+    /// What a channel's founder is: of one that is part of a workspace, what they are for the workspace.
+    fn founded_as(&self, lane: &EventId) -> Role {
+        self.authorities.lanes.get(lane).map_or(Role::Founder, |lane| lane.role)
     }
 
     /// What an act needs to be allowed, given who does it.
@@ -367,7 +429,12 @@ impl Replica {
         }
         let says_only = matches!(
             event.header.act,
-            Act::SendMessage(_) | Act::RedactMessage { .. } | Act::UpdateChannel(_) | Act::Extension { .. }
+            Act::SendMessage(_)
+                | Act::RedactMessage { .. }
+                | Act::UpdateChannel(_)
+                | Act::Extension { .. }
+                | Act::Anchor(_)
+                | Act::AddChannel { .. }
         );
         if is_quiet && says_only {
             return;
@@ -375,6 +442,23 @@ impl Replica {
         for person in people {
             let standing = self.authorities.standing(&self.pasts, &person);
             self.state.settle_person(person, standing, is_effective);
+        }
+    }
+
+    /// Brings all that follows from the events up to date.
+    fn settle_all(&mut self) {
+        let people: Vec<Identity> = self.state.people().map(|member| member.identity).collect();
+        let ground = Ground {
+            events: &self.events,
+            branches: &self.branches,
+            authorities: &self.authorities,
+            pasts: &self.pasts,
+            envelopes: &self.envelopes,
+        };
+        self.state.settle_settings(|id| ground.is_effective(id));
+        for person in people {
+            let standing = self.authorities.standing(&self.pasts, &person);
+            self.state.settle_person(person, standing, |id| ground.is_effective(id));
         }
     }
 
@@ -445,7 +529,7 @@ impl Replica {
 
     /// The policy that binds members of this rank now.
     pub fn policy_for(&self, rank: u32) -> Policy {
-        self.authorities.policy_at(&self.pasts, None, rank)
+        self.authorities.binding(&self.pasts, None, rank, None)
     }
 
     /// Whether a message was taken back, effectively.
@@ -484,7 +568,7 @@ impl Replica {
     /// Why an act on a lane would not count, if it would not: what the policy that binds it forbids.
     pub fn forbids(&self, lane: &Lane, act: &Act, now: Timestamp) -> Option<&'static str> {
         let needs = self.needs(act, &lane.identity)?;
-        let policy = self.policy_for(lane.rank);
+        let policy = self.authorities.binding(&self.pasts, None, lane.rank, Some(lane));
         if let Err(rule) = policy.permits(lane.role, &lane.identity, needs) {
             return Some(rule);
         }
@@ -528,10 +612,10 @@ impl Replica {
     /// heads, up to `limits::DEPS` of them; later events merge the rest.
     pub fn draft(&self, device: Identity, lane: Option<&Lane>, now: Timestamp, act: Act) -> Header {
         let prev = lane.map(|lane| lane.tip());
-        let deps: Vec<EventId> =
-            self.heads.iter().copied().filter(|head| Some(*head) != prev).take(limits::DEPS).collect();
-        let past = deps.iter().chain(prev.iter()).filter_map(|id| self.events.get(id));
+        let mut deps = self.next_parents(prev.as_ref());
+        let past = deps.iter().filter_map(|id| self.events.get(id));
         let timestamp = past.map(|entry| entry.timestamp).max().unwrap_or_default().max(now);
+        deps.retain(|dep| Some(*dep) != prev);
         Header {
             version: event::VERSION,
             channel: Some(self.id),
@@ -543,6 +627,12 @@ impl Replica {
             act,
             payload: None,
         }
+    }
+
+    /// What an event to come on the lane of `prev` has as its parents.
+    fn next_parents(&self, prev: Option<&EventId>) -> Vec<EventId> {
+        let deps = self.heads.iter().filter(|head| Some(*head) != prev).take(limits::DEPS);
+        deps.chain(prev).copied().collect()
     }
 
     /// One digest over all that follows from the events: equal iff two replicas agree.
@@ -596,11 +686,14 @@ impl Ground<'_> {
         if let Some((_, authority)) = self.authorities.find(id) {
             return authority.is_effective;
         }
+        if self.authorities.above.is_in_spite(self.pasts, lane, entry.known) {
+            return false;
+        }
         let Some(needs) = entry.needs else { return true };
         if self.authorities.is_unbound() {
             return Permissions::default_of(lane.role).allow(needs);
         }
-        let policy = self.authorities.policy_at(self.pasts, Some(entry.known), lane.rank);
+        let policy = self.authorities.binding(self.pasts, Some(entry.known), lane.rank, Some(lane));
         let envelope = self.envelopes.get(id);
         policy.permits(lane.role, &lane.identity, needs).is_ok()
             && envelope.is_none_or(|envelope| policy.permits_message(envelope, entry.timestamp).is_ok())

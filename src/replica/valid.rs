@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::above::Footing;
 use super::{Chain, Event, Header, Malformed, Replica, parents};
 use crate::base::{EventId, Identity, Kind, Timestamp};
 use crate::chat::access::Role;
@@ -60,6 +61,8 @@ pub(super) struct Step {
     pub rank: u32,
     /// The authority event that an opening lane cites.
     pub grant: Option<EventId>,
+    /// Where an opening lane stands in a workspace.
+    pub footing: Option<Footing>,
     pub holdings: Option<Holdings>,
 }
 
@@ -87,7 +90,7 @@ struct Standpoint<'a> {
 
 impl Replica {
     /// Checks an event whose past is complete and whose signature was verified.
-    pub(super) fn validate(&self, event: &Event) -> Result<Step, Invalid> {
+    pub(super) fn validate(&self, event: &Event, above: Option<&Self>) -> Result<Step, Invalid> {
         let header = &event.header;
         if event.channel() != self.id {
             return Err(Invalid::Rule("an event belongs to its own channel"));
@@ -97,8 +100,9 @@ impl Replica {
         if header.timestamp < newest {
             return Err(Invalid::Rule("an event is not older than its past"));
         }
+        let footing = self.footing(event, above)?;
         let stand = match (header.act.joining(), header.prev) {
-            (Some(joining), _) => self.opening(header, joining)?,
+            (Some(joining), _) => self.opening(header, joining, footing.as_ref())?,
             (None, Some(prev)) => self.continued(event, &prev)?,
             (None, None) => return Err(Invalid::Rule("a lane opens by creating or joining, only")),
         };
@@ -119,16 +123,26 @@ impl Replica {
         let holdings = build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
         // Who leaves holds nothing any more; a fork before that place goes on from what they held.
         let holdings = holdings.or_else(|| held.cloned());
-        Ok(Step { place, identity, role, rank, grant, holdings })
+        Ok(Step { place, identity, role, rank, grant, footing, holdings })
     }
 
-    /// A lane that opens: by founding, under a grant, or as an ordinary member.
-    fn opening(&self, header: &Header, joining: &Joining) -> Result<Standpoint<'_>, Invalid> {
+    /// A lane that opens: by founding, under a grant, under a lane of a workspace, or as an ordinary member.
+    fn opening(
+        &self,
+        header: &Header,
+        joining: &Joining,
+        footing: Option<&Footing>,
+    ) -> Result<Standpoint<'_>, Invalid> {
         let identity = joining.certificate.identity;
         let founds = matches!(header.act, Act::CreateChannel { .. });
-        let (role, rank, granted) = match joining.grant {
-            _ if founds => (Role::Founder, Role::Founder.rank(), None),
+        let inherited = match footing.map(|footing| self.inherited(&header.act, footing)) {
+            Some((role, rank)) => (role, rank, Some(role)),
             None => (Role::Member, Role::Member.rank(), None),
+        };
+        let (role, rank, granted) = match joining.grant {
+            _ if founds && footing.is_none() => (Role::Founder, Role::Founder.rank(), None),
+            _ if founds => inherited,
+            None => inherited,
             Some(grant) => {
                 let (number, grant) = self
                     .authorities
@@ -143,7 +157,9 @@ impl Replica {
                     return Err(Invalid::Rule("a grant is used before it expires"));
                 }
                 let role = grant.role().ok_or(Invalid::Rule("a lane opens under what gives a role"))?;
-                (role, grant.granted_rank(), Some(role))
+                let rank = grant.granted_rank();
+                // Who cites what demoted them is no more than that, whatever they are elsewhere.
+                if inherited.1 < rank && !grant.removes() { inherited } else { (role, rank, Some(role)) }
             }
         };
         let grant = joining.grant;
