@@ -199,7 +199,7 @@ impl World {
 }
 
 /// A workspace with a founder, an admin, a moderator and two members, and a channel of it that the
-/// moderator founded and all but the founder entered.
+/// admin founded and all but the founder entered.
 struct Scene {
     world: World,
     workspace: ChannelId,
@@ -224,8 +224,8 @@ impl Scene {
         for author in [&alice, &bob] {
             world.act(author, &workspace, author.join());
         }
-        let channel = world.found(&moderator, "#garden", Some(&workspace));
-        for author in [&admin, &alice, &bob] {
+        let channel = world.found(&admin, "#garden", Some(&workspace));
+        for author in [&moderator, &alice, &bob] {
             world.enter(author, &channel, &workspace);
         }
         Self { world, workspace, channel, founder, admin, moderator, alice, bob }
