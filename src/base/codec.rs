@@ -60,6 +60,14 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Re
     Ok(value)
 }
 
+/// Decodes bytes that are known to be canonical, because they were when their hash was taken.
+///
+/// # Errors
+/// [`CodecError::Malformed`].
+pub fn decode_canonical<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    postcard::from_bytes(bytes).map_err(|_| CodecError::Malformed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

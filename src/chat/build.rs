@@ -19,14 +19,20 @@ use crate::machine::{
     Action, ActionBuilder, AppData, ExpirableBlob, MachineError, NullifierKey, Resource, verify_action,
 };
 
-/// What a live lane holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Holdings {
-    access: Resource,
-    permissions: Resource,
-    profile: Resource,
-    /// The hash of the profile that `profile` commits to.
-    profile_value: Digest,
+/// What a live lane holds: an access, permissions and a profile, made by its newest event.
+///
+/// **They are a function of that event and nothing else**: the nonce of each is derived from the event's
+/// id, not from the nullifiers of its action as that of a resource which enters a commitment tree. So
+/// two events that go on from one consume the same resources, and have the same nullifiers: rule R2's
+/// proof that a lane forked. And nobody has to replay a lane from its first event on to go on with it:
+/// neither who reads a log back, nor who learns of a branch. No verdict depends on a nonce; who may
+/// consume is decided by the signature of the lane's device, which the logics see as the access's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// The event that the lane goes on from.
+    pub after: EventId,
+    /// The hash of the profile that counts there.
+    pub profile: Digest,
 }
 
 /// Where and by whom an act is done.
@@ -46,68 +52,48 @@ pub struct Setting {
     pub payload: Option<Digest>,
 }
 
-/// Builds the action of an act and verifies it. Returns what the lane holds next: nothing after
-/// leaving.
+/// Builds the action of an act and verifies it.
 ///
 /// # Errors
 /// The rule of the machine or of a logic that it breaks.
-pub fn verify(
-    act: &Act,
-    setting: &Setting,
-    held: Option<&Holdings>,
-) -> Result<Option<Holdings>, MachineError> {
-    let (action, profile_value) = action(act, setting, held)?;
+pub fn verify(act: &Act, setting: &Setting, held: Option<Held>) -> Result<(), MachineError> {
+    let action = action(act, setting, held)?;
     verify_action(logics(), &action)?;
-    if act.ends_lane() {
-        return Ok(None);
-    }
-    let created = |logic: Digest, held: Option<Resource>| {
-        let found = action.created.iter().map(|created| created.resource);
-        found.into_iter().find(|resource| resource.logic_ref == logic).or(held)
-    };
-    let refs = facts::logic_refs();
-    let access = created(refs.access, None);
-    let permissions = created(refs.permissions, None);
-    let profile = created(refs.profile, held.map(|held| held.profile));
-    Ok(match (access, permissions, profile) {
-        (Some(access), Some(permissions), Some(profile)) => {
-            Some(Holdings { access, permissions, profile, profile_value })
-        }
-        _ => None,
-    })
+    Ok(())
 }
 
-/// The action of an act, and the hash of the profile that counts after it.
-///
-/// # Errors
-/// [`MachineError`] if what the lane held cannot be consumed.
-pub fn action(
-    act: &Act,
-    setting: &Setting,
-    held: Option<&Holdings>,
-) -> Result<(Action, Digest), MachineError> {
-    let mut draft = Draft::new(setting);
-    let held_profile = held.map(|held| held.profile_value).unwrap_or_default();
-    let profile_value = match act {
+/// The hash of the profile that counts after an act.
+pub fn profile_after(act: &Act, held: Option<Held>) -> Digest {
+    match act {
         Act::CreateChannel { founder: joining, .. }
         | Act::JoinChannel(joining)
         | Act::Knock { asking: joining, .. } => profile_hash(&joining.profile),
         Act::UpdateProfile { profile } => profile_hash(profile),
-        _ => held_profile,
-    };
+        _ => held.map(|held| held.profile).unwrap_or_default(),
+    }
+}
+
+/// The action of an act.
+///
+/// # Errors
+/// [`MachineError`] if what the lane held cannot be consumed.
+pub fn action(act: &Act, setting: &Setting, held: Option<Held>) -> Result<Action, MachineError> {
+    let mut draft = Draft::new(setting, held.map(|held| held.after));
+    let held_profile = held.map(|held| held.profile).unwrap_or_default();
+    let profile_value = profile_after(act, held);
     let leaves = matches!(act, Act::LeaveChannel { .. });
-    draft.access(held.map(|held| held.access), leaves)?;
-    draft.permissions(held.map(|held| held.permissions), leaves)?;
+    draft.access(leaves)?;
+    draft.permissions(leaves)?;
     match act {
         Act::CreateChannel { name, topic, .. } => {
-            draft.profile(None, held_profile, profile_value, leaves)?;
+            draft.profile(held_profile, profile_value, leaves)?;
             draft.channel(channel::Value::Founded { name: name.clone(), topic: topic.clone() })?;
         }
         Act::JoinChannel(_) | Act::Knock { .. } => {
-            draft.profile(None, held_profile, profile_value, leaves)?;
+            draft.profile(held_profile, profile_value, leaves)?;
         }
         Act::LeaveChannel { .. } | Act::UpdateProfile { .. } => {
-            draft.profile(held.map(|held| held.profile), held_profile, profile_value, leaves)?;
+            draft.profile(held_profile, profile_value, leaves)?;
         }
         Act::SendMessage(envelope) => draft.message(says(envelope, setting))?,
         Act::RedactMessage { .. } => {
@@ -122,7 +108,7 @@ pub fn action(
         // They give and take nothing here: a workspace's replica knows what they cite.
         Act::Anchor(_) | Act::AddChannel { .. } => {}
     }
-    Ok((draft.builder.build()?, profile_value))
+    draft.builder.build()
 }
 
 fn says(envelope: &Envelope, setting: &Setting) -> Says {
@@ -140,17 +126,19 @@ fn profile_hash(profile: &Profile) -> Digest {
 /// An action on its way.
 struct Draft<'a> {
     setting: &'a Setting,
+    /// The event that the lane goes on from.
+    after: Option<EventId>,
     key: NullifierKey,
     builder: ActionBuilder,
-    minted: u8,
+    consumed: u8,
 }
 
 /// One resource that passes through the action.
 struct Passing {
     logic: Digest,
     label: Digest,
-    /// What is consumed; minted from an ephemeral one if there is none.
-    held: Option<Resource>,
+    /// Whether the lane held it; else it is minted from an ephemeral one.
+    held: bool,
     before: (Digest, AppData),
     after: (Digest, AppData),
     /// Whether what comes out is ephemeral.
@@ -158,14 +146,14 @@ struct Passing {
 }
 
 impl<'a> Draft<'a> {
-    fn new(setting: &'a Setting) -> Self {
+    fn new(setting: &'a Setting, after: Option<EventId>) -> Self {
         // Public on purpose: in the transparent proving system the lane's signature decides who
         // may consume, not the secrecy of the key.
         let key = NullifierKey::from_bytes(setting.device.0);
-        Self { setting, key, builder: ActionBuilder::new(), minted: 0 }
+        Self { setting, after, key, builder: ActionBuilder::new(), consumed: 0 }
     }
 
-    fn access(&mut self, held: Option<Resource>, ends: bool) -> Result<(), MachineError> {
+    fn access(&mut self, ends: bool) -> Result<(), MachineError> {
         let label = self.user_label();
         let value = access::Value { role: self.setting.role, device: self.setting.device };
         let app_data = facts::app_data(&label, &value);
@@ -180,36 +168,31 @@ impl<'a> Draft<'a> {
         self.pass(Passing {
             logic: facts::logic_refs().access,
             label: facts::reference(&label),
-            held,
+            held: self.after.is_some(),
             before: (value, before),
             after: (value, app_data),
             ends,
         })
     }
 
-    fn permissions(&mut self, held: Option<Resource>, ends: bool) -> Result<(), MachineError> {
+    fn permissions(&mut self, ends: bool) -> Result<(), MachineError> {
         let value = Permissions::ceiling(self.setting.role);
         let app_data = facts::app_data(&self.user_label(), &value);
         let value = facts::reference(&value);
         self.pass(Passing {
             logic: facts::logic_refs().permissions,
             label: facts::reference(&self.user_label()),
-            held,
+            held: self.after.is_some(),
             before: (value, app_data.clone()),
             after: (value, app_data),
             ends,
         })
     }
 
-    fn profile(
-        &mut self,
-        held: Option<Resource>,
-        before: Digest,
-        after: Digest,
-        ends: bool,
-    ) -> Result<(), MachineError> {
+    fn profile(&mut self, before: Digest, after: Digest, ends: bool) -> Result<(), MachineError> {
         let label = self.user_label();
-        let before = if held.is_some() { before } else { after };
+        let held = self.after.is_some();
+        let before = if held { before } else { after };
         self.pass(Passing {
             logic: facts::logic_refs().profile,
             label: facts::reference(&label),
@@ -263,7 +246,7 @@ impl<'a> Draft<'a> {
         self.pass(Passing {
             logic,
             label: facts::reference(label),
-            held: None,
+            held: false,
             before: (value, app_data.clone()),
             after: (value, app_data),
             ends: false,
@@ -286,19 +269,24 @@ impl<'a> Draft<'a> {
             nk_commitment: self.key.commit(),
             rand_seed: [0; 32],
         };
-        let consumed = held.unwrap_or_else(|| resource(before.0, true, self.mint_nonce()));
+        let consumed = resource(before.0, !held, self.nonce(held));
         let created = resource(after.0, ends, Digest::default());
-        self.minted += u8::from(held.is_none());
+        self.consumed += 1;
         self.builder.consume(consumed, self.key, before.1)?;
         self.builder.create(created, after.1);
         Ok(())
     }
 
-    /// What makes an ephemeral resource unique: the event that mints it, and a count.
-    fn mint_nonce(&self) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("multichat 2026-11 mint nonce");
-        hasher.update(self.setting.event.as_bytes());
-        hasher.update(&[self.minted]);
+    /// What makes a consumed resource unique: the event that mints it, or the one that the lane goes on
+    /// from, and a count.
+    fn nonce(&self, held: bool) -> Digest {
+        let (context, event) = match self.after.filter(|_| held) {
+            Some(after) => ("multichat 2026-11 held nonce", after),
+            None => ("multichat 2026-11 mint nonce", self.setting.event),
+        };
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(event.as_bytes());
+        hasher.update(&[self.consumed]);
         Digest(*hasher.finalize().as_bytes())
     }
 }

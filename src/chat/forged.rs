@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::access::{self, Role};
 use super::act::{Act, Ancestry, Joining};
-use super::build::{self, Holdings, Setting};
+use super::build::{self, Held, Setting};
 use super::channel::Change;
 use super::facts;
 use super::logics::logics;
@@ -70,15 +70,16 @@ fn found() -> Act {
 }
 
 /// What a lane holds after it was opened.
-fn held(role: Role) -> Holdings {
+fn held(role: Role) -> Held {
     let act = if role == Role::Founder { found() } else { join() };
     let granted = (role != Role::Founder).then_some(role);
-    build::verify(&act, &Setting { granted, ..setting(1, role) }, None).unwrap().unwrap()
+    build::verify(&act, &Setting { granted, ..setting(1, role) }, None).unwrap();
+    Held { after: setting(1, role).event, profile: build::profile_after(&act, None) }
 }
 
 fn honest(act: &Act, role: Role) -> Action {
     let held = act.joining().is_none().then(|| held(role));
-    build::action(act, &setting(2, role), held.as_ref()).unwrap().0
+    build::action(act, &setting(2, role), held).unwrap()
 }
 
 /// What is put together from these parts, with good nonces.
@@ -240,7 +241,7 @@ fn topics_are_for_those_who_may_and_channels_are_founded_once() {
     let topic = Act::UpdateChannel(Change::Topic("new".into()));
     let close = Act::UpdateChannel(Change::Closed(true));
     for role in [Role::Member, Role::Moderator] {
-        let denied = build::verify(&close, &setting(2, role), Some(&held(role))).unwrap_err();
+        let denied = build::verify(&close, &setting(2, role), Some(held(role))).unwrap_err();
         assert_eq!(denied.rule(), "delete_channel");
     }
     assert_eq!(rule(&topic, Role::Founder, |_| {}), "allowed");

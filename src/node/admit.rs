@@ -8,7 +8,7 @@ use crate::chat::act::Act;
 use crate::chat::intent::Submission;
 use crate::chat::view::What;
 use crate::overlay::Destination;
-use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Replica};
+use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Unfounded};
 
 /// Who acts, and how the node was told.
 pub(super) struct Acting<'a> {
@@ -26,7 +26,10 @@ impl Node {
         act: Act,
         payload: Option<Vec<u8>>,
     ) -> Result<Receipt, Refusal> {
-        let Some(channel) = self.directory.get_mut(&id) else {
+        if act.anchor().is_none() {
+            self.catch_up(turn, acting, &id);
+        }
+        let Some(channel) = self.directory.get(&id) else {
             return Err(Refusal::NoSuchChannel(id.to_string()));
         };
         let device = &acting.person.device;
@@ -44,7 +47,7 @@ impl Node {
         header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
         let event = Event::sign(header, device);
         let position = self.last_position + 1;
-        match channel.replica.admit(&event, position) {
+        match self.directory.admit(&event, position).unwrap_or(Admission::Known) {
             Admission::Accepted(effect) => {
                 self.accepted(turn, id, &event, payload, effect, acting.submission.tag);
                 turn.broadcast(position);
@@ -58,8 +61,8 @@ impl Node {
     }
 
     /// Takes in a channel by its first event.
-    pub(super) fn found(&mut self, turn: &mut Turn, event: &Event, tag: u64) -> Result<ChannelId, Invalid> {
-        let (replica, effect) = Replica::found(event, self.last_position + 1)?;
+    pub(super) fn found(&mut self, turn: &mut Turn, event: &Event, tag: u64) -> Result<ChannelId, Unfounded> {
+        let (replica, effect) = self.directory.found(event, self.last_position + 1)?;
         let id = replica.id();
         let name = self.directory.insert(replica, None).name.clone();
         turn.writes.push(Write::Name { channel: id, name });
@@ -89,7 +92,7 @@ impl Node {
             What::Message(content) => content.origin.clone(),
             _ => None,
         });
-        let flips = effect.flips;
+        let (flips, rules) = (effect.flips, effect.rules);
         let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
         turn.writes.push(Write::Event(StoredEvent {
             position,
@@ -106,6 +109,9 @@ impl Node {
             turn.writes.push(Write::Seen { link, external_id, event: event.id() });
         }
         self.tell_flips(turn, &id, &flips);
+        if rules {
+            self.refresh_parts(turn, &id);
+        }
         let Some(news) = news else { return };
         if self.open_doors.contains(&Door::Listener) {
             let delivery = Delivery { id: 0, link: None, uncertain: false, news: news.clone() };
@@ -124,7 +130,7 @@ impl Node {
     }
 
     /// Tells the doors of messages that turned void, or count again.
-    fn tell_flips(&mut self, turn: &mut Turn, id: &ChannelId, flips: &[(EventId, u64)]) {
+    pub(super) fn tell_flips(&mut self, turn: &mut Turn, id: &ChannelId, flips: &[(EventId, u64)]) {
         for (event, position) in flips.iter().copied() {
             if self.directory.get(id).is_some_and(|channel| channel.replica.is_effective(&event)) {
                 turn.writes.push(Write::Shown { position });

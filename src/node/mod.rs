@@ -14,6 +14,7 @@ mod link;
 mod news;
 mod origins;
 mod outbox;
+mod parts;
 mod people;
 mod restore;
 mod roles;
@@ -256,7 +257,7 @@ impl Node {
 
     /// How many events wait for their past.
     pub fn pending_events(&self) -> usize {
-        self.directory.iter().map(|(_, channel)| channel.pending.len()).sum()
+        self.directory.pending()
     }
 
     /// Deliveries not yet arrived, by door.

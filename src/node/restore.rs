@@ -10,7 +10,7 @@ use super::{Node, OutboxRow, StoredEvent};
 use crate::base::key::{Purpose, SecretKey};
 use crate::base::{ChannelId, EventId, NodeId};
 use crate::chat::message::Link;
-use crate::replica::{Admission, Event, Replica};
+use crate::replica::{Admission, Event};
 
 /// What makes this node this node.
 #[derive(Clone, Debug)]
@@ -60,7 +60,10 @@ impl std::fmt::Display for Damaged {
 impl std::error::Error for Damaged {}
 
 impl Node {
-    /// Makes the node from its log, in order, and the rest of what the store holds.
+    /// Makes the node from its log, in order, and the rest of what the store holds. The log is this
+    /// node's own: that each event is the one whose id it has, that its past is there and that it keeps
+    /// the rules of its lane is checked, which finds a damaged log; signatures and logics were checked
+    /// before the event was written.
     ///
     /// # Errors
     /// [`Damaged`] names the first event that does not fit.
@@ -105,14 +108,23 @@ impl Node {
         stored: &StoredEvent,
         names: &mut BTreeMap<ChannelId, String>,
     ) -> Result<(), String> {
-        let event = Event::decode_trusted(&stored.signed).map_err(|error| error.to_string())?;
-        let Some(channel) = self.directory.get_mut(&stored.channel) else {
-            let (replica, _) = Replica::found(&event, stored.position).map_err(|error| error.to_string())?;
+        let damaged = || "its bytes are not those of its id".to_owned();
+        let event = Event::read_back(&stored.signed, stored.id).ok_or_else(damaged)?;
+        let Some(admission) = self.directory.readmit(&event, stored.position) else {
+            let replica =
+                self.directory.refound(&event, stored.position).map_err(|error| error.to_string())?;
             self.directory.insert(replica, names.remove(&stored.channel));
             return Ok(());
         };
-        match channel.replica.admit(&event, stored.position) {
-            Admission::Accepted(_) => Ok(()),
+        match admission {
+            Admission::Accepted(effect) => {
+                if effect.rules {
+                    for part in self.directory.parts(&stored.channel) {
+                        self.directory.refresh(&part, &stored.channel);
+                    }
+                }
+                Ok(())
+            }
             Admission::Refused(invalid) => Err(invalid.to_string()),
             Admission::Known => Err("it is there twice".to_owned()),
             Admission::Waiting(_) => Err("its past is missing".to_owned()),

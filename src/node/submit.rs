@@ -1,17 +1,16 @@
 //! Wishes: what a submission becomes.
 
-use super::admit::{Acting, refusal};
+use super::admit::Acting;
 use super::directory::Channel;
 use super::people::{Person, cut, is_account, named_after};
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, EventId, limits};
-use crate::chat::act::{Act, Ancestry, Joining};
+use crate::chat::act::{Act, Joining};
 use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::Content;
 use crate::chat::name::ChannelName;
 use crate::chat::profile::Profile;
-use crate::replica::{Event, Header, Invalid};
 
 const BAD_PROFILE: &str = "a user name is 1 to 64 bytes without spaces or control characters";
 
@@ -29,6 +28,9 @@ impl Node {
             Intent::JoinChannel { channel, create } => self.join(turn, &acting, channel, *create),
             Intent::LeaveChannel { channel, reason } => {
                 let act = Act::LeaveChannel { reason: clipped(reason) };
+                if let Some(id) = self.directory.find(channel) {
+                    self.leave_parts(turn, &acting, &id, &clipped(reason))?;
+                }
                 self.act_in(turn, &acting, channel, act, None)
             }
             Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
@@ -41,7 +43,12 @@ impl Node {
                     Change::Topic(topic) => Change::Topic(clipped(topic)),
                     other => other.clone(),
                 };
-                self.act_in(turn, &acting, channel, Act::UpdateChannel(change), None)
+                let act = Act::UpdateChannel(change.clone());
+                let receipt = self.act_in(turn, &acting, channel, act, None)?;
+                if let Some(id) = receipt.channel {
+                    self.share(turn, &acting, id, &change);
+                }
+                Ok(receipt)
             }
             Intent::Knock { channel, reason } => self.knock(turn, &acting, channel, reason),
             Intent::GrantRole { channel, subject, role } => {
@@ -98,34 +105,15 @@ impl Node {
         name: &ChannelName,
         topic: &str,
     ) -> Result<Receipt, Refusal> {
-        if self.directory.find(&ChannelRef::Name(name.as_str().to_owned())).is_some() {
-            return Err(Refusal::ChannelExists(name.to_string()));
+        let site = self.site(name);
+        let address = if site.is_workspace { &site.name } else { name };
+        if self.directory.find(&ChannelRef::Name(address.as_str().to_owned())).is_some() {
+            return Err(Refusal::ChannelExists(address.to_string()));
         }
         if self.directory.len() >= limits::CHANNELS {
             return Err(Refusal::Full("channels"));
         }
-        let act = Act::CreateChannel {
-            name: name.clone(),
-            topic: clipped(topic),
-            founder: acting.person.joining(acting.submission.via.clone()),
-            ancestry: Ancestry::default(),
-        };
-        let header = Header {
-            version: crate::replica::event::VERSION,
-            channel: None,
-            device: acting.person.device.public(),
-            seq: 0,
-            prev: None,
-            deps: Vec::new(),
-            timestamp: turn.now,
-            act,
-            payload: None,
-        };
-        header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
-        let event = Event::sign(header, &acting.person.device);
-        let id = self.found(turn, &event, acting.submission.tag).map_err(|invalid| refusal(&invalid))?;
-        turn.broadcast(self.last_position);
-        Ok(Receipt { channel: Some(id), event: Some(event.id()) })
+        self.found_at(turn, acting, site, clipped(topic))
     }
 
     pub(super) fn join(
@@ -207,8 +195,7 @@ impl Node {
         let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         self.take_up_grant(turn, acting, id)?;
         if !matches!(act, Act::LeaveChannel { .. }) {
-            let removed = |channel: &Channel| channel.replica.is_removed(&acting.person.identity);
-            if acting.submission.join_first && !self.directory.get(&id).is_some_and(removed) {
+            if acting.submission.join_first && !self.is_removed(&id, &acting.person.identity) {
                 self.ensure_member(turn, acting, id)?;
             }
             self.refresh_profile(turn, acting, id)?;
@@ -217,7 +204,7 @@ impl Node {
     }
 
     /// Makes the actor a member, and their profile in the channel what it is. `None` if they were.
-    fn ensure_member(
+    pub(super) fn ensure_member(
         &mut self,
         turn: &mut Turn,
         acting: &Acting<'_>,
@@ -237,7 +224,7 @@ impl Node {
         if grant.is_none() && !channel.replica.may_join(identity) {
             return Err(Refusal::NotInvited);
         }
-        let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
+        let joining = Joining { grant, ..self.joining(turn, acting, &id)? };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)
     }
 

@@ -376,7 +376,7 @@ impl Replica {
         let laws = 0..workspace.authorities.all.len() as u32;
         let mut wanted: BTreeSet<u32> = laws.filter(|number| !is_seen(*number)).collect();
         let mut heads = BTreeSet::new();
-        for head in &workspace.heads {
+        for head in workspace.heads.keys() {
             let Some(entry) = workspace.events.get(head) else { continue };
             let before = wanted.len();
             wanted.retain(|number| !workspace.pasts.contains(entry.known, *number));
@@ -388,6 +388,35 @@ impl Replica {
         (!heads.is_empty()).then_some(Anchor { workspace: workspace.id, heads })
     }
 
+    /// For who opens a lane in a channel of this workspace: all of it was seen, as far as that can be said
+    /// at once.
+    pub fn seen(&self) -> Anchor {
+        let heads = self.heads.keys().copied().take(limits::DEPS).collect();
+        Anchor { workspace: self.id, heads }
+    }
+
+    /// Whether a device has a lane here that is good but for its lane in the workspace having ended: who
+    /// is in the workspace anew goes on here as what they are now.
+    pub fn is_stranded(&self, device: &Identity) -> bool {
+        let lanes = self.devices.get(device).into_iter().flatten();
+        let mut lanes = lanes.filter_map(|id| self.authorities.lanes.get(id));
+        lanes.any(|lane| lane.over && !lane.trunk.left) && self.live_lane(device).is_none()
+    }
+
+    /// What somebody who has a lane of this rank in the workspace would open a lane here under, and the
+    /// rank of that lane.
+    pub fn best_standing(&self, person: &Identity, above: Option<u32>) -> Option<(Option<EventId>, u32)> {
+        let grant = self.authorities.best_grant(&self.pasts, person);
+        match (grant, above) {
+            (Some(grant), above)
+                if above.is_none_or(|above| grant.removes() || grant.granted_rank() <= above) =>
+            {
+                Some((Some(grant.event), grant.granted_rank()))
+            }
+            (_, above) => above.map(|above| (None, above)),
+        }
+    }
+
     /// The events of a workspace that an act cites and that are not there.
     pub(super) fn missing_above(act: &Act, above: Option<&Self>) -> Vec<EventId> {
         let Some(anchor) = act.anchor() else { return Vec::new() };
@@ -396,11 +425,16 @@ impl Replica {
         };
         let under = act.joining().and_then(|joining| joining.under.as_ref()).map(|under| under.lane);
         let cited = anchor.heads.iter().copied().chain(under);
-        cited.filter(|event| !above.events.contains_key(event)).collect()
+        cited.filter(|event| !above.events.contains(event)).collect()
     }
 
     /// Whether an act may cite a workspace, and where a lane that it opens stands there.
-    pub(super) fn footing(&self, event: &Event, above: Option<&Self>) -> Result<Option<Footing>, Invalid> {
+    pub(super) fn footing(
+        &self,
+        event: &Event,
+        past: &[u32],
+        above: Option<&Self>,
+    ) -> Result<Option<Footing>, Invalid> {
         let act = &event.header.act;
         let is_workspace = || self.state().ancestry().is_workspace;
         if matches!(act, Act::AddChannel { .. }) && !is_workspace() {
@@ -421,8 +455,8 @@ impl Replica {
             return Err(Invalid::Rule("a channel is part of a workspace, and a workspace of none"));
         }
         let is_shared = || {
-            let mut known = super::parents(&event.header).filter_map(|id| self.events.get(&id));
-            known.any(|parent| self.authorities.shares(&self.pasts, parent.known, &anchor.workspace))
+            let mut known = past.iter().map(|parent| self.events.known(*parent));
+            known.any(|known| self.authorities.shares(&self.pasts, known, &anchor.workspace))
         };
         if home != Some(anchor.workspace) && !is_shared() {
             return Err(Invalid::Rule("a channel knows the workspaces it is part of or shared into"));
@@ -467,7 +501,7 @@ impl Replica {
 
     /// How far an anchor with these parents reaches into the lanes of those whom it knows to be removed
     /// from a workspace.
-    pub(super) fn anchor_cuts(&self, known: Known, parents: &[EventId]) -> BTreeMap<EventId, u64> {
+    pub(super) fn anchor_cuts(&self, known: Known, parents: &[u32]) -> BTreeMap<EventId, u64> {
         let workspaces = self.authorities.above.workspaces.values();
         let removals = workspaces.flat_map(|workspace| workspace.removals.iter().copied());
         let known = removals.filter(|number| self.pasts.contains(known, *number));

@@ -2,9 +2,11 @@
 //! void on every replica, in whatever order it comes.
 
 use super::sample::{Author, founded};
-use super::*;
+use super::{Admission, Event, Invalid, PayloadRef, Replica, Timestamp};
 use crate::base::Kind;
 use crate::base::codec;
+use crate::chat::access::Role;
+use crate::chat::act::{Act, Standing};
 use crate::chat::channel::Change;
 use crate::chat::message::Content;
 

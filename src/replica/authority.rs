@@ -203,7 +203,14 @@ impl Authorities {
         Some((number, &self.all[number as usize]))
     }
 
-    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> {
+    /// The lanes of a person.
+    pub fn lanes_of(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
+        let identity = *identity;
+        self.lanes_through(&identity).filter(move |lane| lane.identity == identity)
+    }
+
+    /// The same, and those that others opened under grants to this key: it may be that of an invite link.
+    pub fn lanes_through(&self, identity: &Identity) -> impl Iterator<Item = &Lane> + use<'_> {
         self.lanes_of.get(identity).into_iter().flatten().filter_map(|id| self.lanes.get(id))
     }
 
@@ -219,7 +226,7 @@ impl Authorities {
         if authority.power == Power::Anchor {
             return self.above.cut_by_anchors();
         }
-        let theirs = self.lanes_of(&authority.subject).filter(|lane| lane.rank >= authority.rank);
+        let theirs = self.lanes_through(&authority.subject).filter(|lane| lane.rank >= authority.rank);
         let under = self.opened_under.get(&number).into_iter().flatten().copied();
         theirs.map(|lane| lane.opening).chain(under).collect()
     }
@@ -405,8 +412,9 @@ impl Authorities {
         let mut policy = Policy::default();
         if !self.is_unbound() {
             policy = self.binding(pasts, claim.known, claim.rank, claim.lane);
-            if policy.closed || (claim.grant.is_none() && claim.rank > 0 && policy.join != JoinRule::Open) {
-                return if claim.knocks { keep } else { 0 };
+            let is_shut = claim.grant.is_none() && claim.rank > 0 && policy.join != JoinRule::Open;
+            if policy.closed || is_shut && !claim.knocks {
+                return 0;
             }
         }
         if let Some(lane) = claim.lane {

@@ -116,6 +116,13 @@ impl Event {
         Self { header, signature: device.sign(id.as_bytes()), checked: Some(id) }
     }
 
+    /// An event that nobody signed, for tests that are about history and need many.
+    #[cfg(test)]
+    pub(super) fn unsigned(header: Header) -> Self {
+        let id = header_id(&header);
+        Self { header, signature: Signature([0; 64]), checked: Some(id) }
+    }
+
     /// Checks everything that needs no history: the fields' own rules and the signature. Costs one
     /// signature verification the first time, nothing after; `verify` may run on any thread.
     ///
@@ -160,6 +167,17 @@ impl Event {
     /// [`Malformed::Encoding`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         codec::decode(bytes, limits::EVENT_HEADER_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
+    }
+
+    /// Reads bytes of this node's own log, which were checked before they were written; `None` if they
+    /// are no longer those of the event with this id. That the signature is as it was is not found out.
+    pub fn read_back(bytes: &[u8], id: EventId) -> Option<Self> {
+        let header = bytes.get(..bytes.len().checked_sub(SIGNATURE_BYTES)?)?;
+        if blake3::hash(header).as_bytes() != id.as_bytes() {
+            return None;
+        }
+        let event: Self = codec::decode_canonical(bytes).ok()?;
+        Some(Self { checked: Some(id), ..event })
     }
 
     /// Reads bytes of this node's own log, whose signature was checked before they were written.

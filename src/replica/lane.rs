@@ -1,14 +1,15 @@
 //! Lanes: the chains of events that one device signs under one grant. A lane is linear as long as
 //! its device is honest; one that signs two events for one place makes it a tree of chains.
 
+use std::collections::BTreeSet;
+
 use super::Event;
 use super::above::Footing;
 use super::past::Known;
 use super::valid::Step;
-use crate::base::{ChannelId, EventId, Identity, Timestamp};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Act;
-use crate::chat::build::Holdings;
 use crate::chat::message::Link;
 
 /// The `keep` of a lane of which nothing is void.
@@ -60,15 +61,17 @@ pub(super) struct Chain {
     pub before: Option<EventId>,
     /// The place of its first event in the lane.
     pub base: u64,
-    /// Each of its events and that event's place in this node's log.
-    pub events: Vec<(EventId, u64)>,
-    /// The resources held at the tip. No verdict depends on their nonces, so a chain that begins at
-    /// a fork goes on from those at the tip of the chain it left.
-    pub holdings: Option<Holdings>,
+    /// The newest event; the one it goes on from while it has none.
+    pub tip: EventId,
+    /// Its events by their numbers.
+    pub events: Vec<u32>,
+    /// The hash of the profile that counts at the tip; see `chat::build`. No verdict depends on it, so a
+    /// chain that begins at a fork goes on from the one at the tip of the chain it left.
+    pub profile: Digest,
     /// Whether its last event leaves the channel.
     pub left: bool,
-    /// Whether other chains go on from it.
-    pub split: bool,
+    /// The chains that go on from it, by their first events.
+    pub next: BTreeSet<EventId>,
 }
 
 impl Lane {
@@ -99,7 +102,7 @@ impl Lane {
 
     /// Its newest event.
     pub fn tip(&self) -> EventId {
-        self.trunk.events.last().map_or(self.opening, |(id, _)| *id)
+        self.trunk.tip
     }
 
     /// The seq of the event to come.
@@ -126,10 +129,11 @@ impl Chain {
             lane,
             before: Some(before),
             base,
+            tip: before,
             events: Vec::new(),
-            holdings: None,
+            profile: Digest::default(),
             left: false,
-            split: false,
+            next: BTreeSet::new(),
         }
     }
 
@@ -138,17 +142,8 @@ impl Chain {
         self.base + self.events.len() as u64
     }
 
-    fn at(&self, seq: u64) -> Option<&(EventId, u64)> {
-        self.events.get(usize::try_from(seq.checked_sub(self.base)?).ok()?)
-    }
-
-    /// The event in this place.
-    pub fn event(&self, seq: u64) -> Option<EventId> {
-        Some(self.at(seq)?.0)
-    }
-
-    /// Where in this node's log the event of this place lies.
-    pub fn position(&self, seq: u64) -> Option<u64> {
-        Some(self.at(seq)?.1)
+    /// The number of the event in this place.
+    pub fn event(&self, seq: u64) -> Option<u32> {
+        self.events.get(usize::try_from(seq.checked_sub(self.base)?).ok()?).copied()
     }
 }

@@ -10,7 +10,10 @@ mod above;
 mod attacks;
 mod authority;
 pub mod event;
+mod events;
 mod lane;
+#[cfg(test)]
+mod model;
 mod packet;
 mod past;
 mod pending;
@@ -27,9 +30,11 @@ mod walk;
 mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use authority::{Authorities, Authority, Item, Power, Settled};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
+use events::{Entry, Events};
 use lane::Chain;
 pub use lane::Lane;
 pub use packet::Packet;
@@ -39,7 +44,7 @@ pub use reconcile::{Extent, Reach};
 pub use resolve::State;
 pub use valid::Invalid;
 
-use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
+use crate::base::{self, ChannelId, Digest, EventId, Identity, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Standing};
 use crate::chat::channel::Quota;
@@ -48,13 +53,14 @@ use crate::chat::message::{Envelope, Relation};
 use crate::chat::permissions::{Permission, Permissions};
 use crate::chat::policy::Policy;
 use crate::chat::view::Member;
-use valid::{Place, Step};
+use valid::{Place, Step, Trust};
 
 /// One channel: every valid event this node holds of it, and what follows from them.
 pub struct Replica {
     id: ChannelId,
-    events: BTreeMap<EventId, Entry>,
-    heads: BTreeSet<EventId>,
+    events: Events,
+    /// Those that nothing came after, with their numbers.
+    heads: BTreeMap<EventId, u32>,
     /// Lanes, grants and revocations.
     authorities: Authorities,
     pasts: Pasts,
@@ -72,32 +78,23 @@ pub struct Replica {
     rulings: u64,
 }
 
-/// What is remembered of an event; its bytes lie in the store.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// The chain it is part of: a lane, or a branch of one.
-    chain: EventId,
-    seq: u64,
-    timestamp: Timestamp,
-    /// The authority events up to here, itself included.
-    known: Known,
-    /// prev, deps and what the event relates to.
-    parents: Box<[EventId]>,
-    what: Kind,
-    /// What its author needs to be allowed.
-    needs: Option<Permission>,
+/// Whose word there is for an event: who verified it, and the replica of the workspace that it cites.
+#[derive(Clone, Copy)]
+struct Backing<'a> {
+    trust: Trust,
+    above: Option<&'a Replica>,
 }
 
 /// What an event is, as far as others relate to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum EventKind {
     Words,
     Edit,
     Reaction,
     Other,
 }
 
-impl Kind {
+impl EventKind {
     fn of(act: &Act) -> Self {
         match act {
             Act::SendMessage(envelope) => match envelope.relation {
@@ -149,13 +146,34 @@ pub enum Unfounded {
     Refused(Invalid),
 }
 
+impl Unfounded {
+    /// What it means for whoever sent it.
+    pub fn kind(&self) -> base::Kind {
+        match self {
+            Self::Waiting(_) => base::Kind::Retry,
+            Self::Refused(invalid) => invalid.kind(),
+        }
+    }
+}
+
+impl fmt::Display for Unfounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting(_) => f.write_str("the channel's workspace is not here, or not all of it"),
+            Self::Refused(invalid) => invalid.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unfounded {}
+
 impl Replica {
     /// The replica that a channel's first event makes, at the given place of the node's log.
     ///
     /// # Errors
     /// [`Invalid`] if the event is not a valid first event.
     pub fn found(event: &Event, position: u64) -> Result<(Self, Effect), Invalid> {
-        Self::found_in(event, position, None).map_err(|unfounded| match unfounded {
+        Self::found_under(event, position, None).map_err(|unfounded| match unfounded {
             Unfounded::Waiting(_) => Invalid::Rule("a channel of a workspace is founded there"),
             Unfounded::Refused(invalid) => invalid,
         })
@@ -165,19 +183,27 @@ impl Replica {
     ///
     /// # Errors
     /// [`Unfounded`] if the event is not a valid first event, or cites what is not there.
-    pub fn found_in(event: &Event, position: u64, above: Option<&Self>) -> Result<(Self, Effect), Unfounded> {
+    pub fn found_under(
+        event: &Event,
+        position: u64,
+        above: Option<&Self>,
+    ) -> Result<(Self, Effect), Unfounded> {
+        Self::found_with(event, position, Backing { trust: Trust::Nobody, above })
+    }
+
+    fn found_with(event: &Event, position: u64, backing: Backing<'_>) -> Result<(Self, Effect), Unfounded> {
         let Act::CreateChannel { ancestry, .. } = &event.header.act else {
             let rule = "a channel begins with the event that creates it";
             return Err(Unfounded::Refused(Invalid::Rule(rule)));
         };
-        let missing = Self::missing_above(&event.header.act, above);
+        let missing = Self::missing_above(&event.header.act, backing.above);
         if !missing.is_empty() {
             return Err(Unfounded::Waiting(missing));
         }
         let mut replica = Self {
             id: event.channel(),
-            events: BTreeMap::new(),
-            heads: BTreeSet::new(),
+            events: Events::default(),
+            heads: BTreeMap::new(),
             authorities: Authorities::default(),
             pasts: Pasts::default(),
             branches: BTreeMap::new(),
@@ -189,11 +215,11 @@ impl Replica {
             rulings: 0,
         };
         replica.authorities.above.home = ancestry.workspace;
-        let step = replica.validate(event, above).map_err(Unfounded::Refused)?;
-        if let Some(above) = above {
+        let step = replica.validate(event, &[], backing).map_err(Unfounded::Refused)?;
+        if let Some(above) = backing.above {
             replica.refresh(above);
         }
-        let effect = replica.apply(event, (step, above), position);
+        let effect = replica.apply(event, (step, backing.above), &[], position);
         Ok((replica, effect))
     }
 
@@ -204,22 +230,47 @@ impl Replica {
 
     /// The same of an event that may cite a workspace (`Act::anchor`), whose replica is `above`.
     pub fn admit_under(&mut self, event: &Event, position: u64, above: Option<&Self>) -> Admission {
-        let id = event.id();
-        if self.events.contains_key(&id) {
+        self.admit_with(event, position, Backing { trust: Trust::Nobody, above })
+    }
+
+    /// The replica that the first event of a channel makes, read back from this node's own log.
+    ///
+    /// # Errors
+    /// [`Unfounded`] if the log is damaged.
+    pub fn refound(event: &Event, position: u64, above: Option<&Self>) -> Result<Self, Unfounded> {
+        let backing = Backing { trust: Trust::OwnLog, above };
+        Self::found_with(event, position, backing).map(|(replica, _)| replica)
+    }
+
+    /// Takes back in what this node's own log holds: the rules of the history are checked, which finds a
+    /// damaged log; logics and signatures were before it was written.
+    pub fn readmit(&mut self, event: &Event, position: u64, above: Option<&Self>) -> Admission {
+        self.admit_with(event, position, Backing { trust: Trust::OwnLog, above })
+    }
+
+    fn admit_with(&mut self, event: &Event, position: u64, backing: Backing<'_>) -> Admission {
+        if self.events.contains(&event.id()) {
             return Admission::Known;
         }
-        let missing: Vec<EventId> = parents(&event.header).filter(|p| !self.events.contains_key(p)).collect();
+        let mut past = Vec::with_capacity(event.header.deps.len() + 2);
+        let mut missing = Vec::new();
+        for parent in parents(&event.header) {
+            match self.heads.get(&parent).copied().or_else(|| self.events.number(&parent)) {
+                Some(number) => past.push(number),
+                None => missing.push(parent),
+            }
+        }
         if !missing.is_empty() {
             return Admission::Waiting(missing);
         }
-        let missing = Self::missing_above(&event.header.act, above);
+        let missing = Self::missing_above(&event.header.act, backing.above);
         if !missing.is_empty() {
             return Admission::Waiting(missing);
         }
-        match self.validate(event, above) {
+        match self.validate(event, &past, backing) {
             Ok(step) => {
-                let mut flips = above.map(|above| self.refresh(above)).unwrap_or_default();
-                let mut effect = self.apply(event, (step, above), position);
+                let mut flips = backing.above.map(|above| self.refresh(above)).unwrap_or_default();
+                let mut effect = self.apply(event, (step, backing.above), &past, position);
                 flips.append(&mut effect.flips);
                 Admission::Accepted(Effect { flips, ..effect })
             }
@@ -227,13 +278,17 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, event: &Event, (step, above): (Step, Option<&Self>), position: u64) -> Effect {
+    fn apply(
+        &mut self,
+        event: &Event,
+        (step, above): (Step, Option<&Self>),
+        parents: &[u32],
+        position: u64,
+    ) -> Effect {
         let id = event.id();
-        let parents: Box<[EventId]> = parents(&event.header).collect();
         let (author, rank) = (step.identity, step.rank);
-        let sees =
-            self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted.clone(), &parents));
-        let past = self.known_to(&parents);
+        let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
+        let past = self.known_to(parents);
         let past = self.see(past, &event.header.act, above);
         let subject = subject_of(&event.header.act);
         let before = (
@@ -243,11 +298,20 @@ impl Replica {
         );
 
         let needs = self.needs(&event.header.act, &author);
-        let (lane, mut touched) = self.place(event, step, past, position);
-        let mut known = past;
-        if let Some(number) = self.add_authority(event, (author, lane), (past, rank), (needs, &parents)) {
-            known = self.pasts.with(past, number);
-            touched.push(Item::Authority(number));
+        let number = self.events.len() as u32;
+        let (chain, lane, mut touched) = self.place(event, step, past);
+        let (timestamp, seq, what) =
+            (event.header.timestamp, event.header.seq, EventKind::of(&event.header.act));
+        let entry = Entry { position, timestamp, chain, seq, known: past, what, needs };
+        self.events.push(id, entry, parents);
+        self.heads.insert(id, number);
+        let ends = event.header.act.ends_lane();
+        let mut rules = ends || matches!(event.header.act, Act::AddChannel { .. });
+        if let Some(authority) = self.add_authority(event, (author, lane), (past, rank), (needs, parents)) {
+            rules = true;
+            let known = self.pasts.with(past, authority);
+            self.events.set_known(number, known);
+            touched.push(Item::Authority(authority));
             touched.extend(self.authorities.contested(rank));
         }
         if let Act::SendMessage(envelope) = &event.header.act
@@ -255,17 +319,13 @@ impl Replica {
         {
             self.envelopes.insert(id, envelope.clone());
         }
-        if let Some(entry) = self.events.get_mut(&id) {
-            (entry.known, entry.parents, entry.needs) = (known, parents, needs);
-        }
-        if event.header.act.ends_lane() || event.header.act.joining().is_some() {
+        if ends || event.header.act.joining().is_some() {
             touched.extend(self.authorities.contested(rank));
         }
         self.state.apply(event, author, rank, sees);
         let mut settled = self.authorities.settle(&self.pasts, touched);
         let is_quiet = settled.people.is_empty() && !settled.policy;
-        let is_ruling = matches!(event.header.act, Act::AddChannel { .. }) || event.header.act.ends_lane();
-        let rules = !is_quiet || known != past || is_ruling;
+        rules |= !is_quiet;
         self.rulings += u64::from(rules);
         settled.people.insert(author);
         settled.people.extend(subject);
@@ -283,22 +343,23 @@ impl Replica {
             let Some(lane) = self.authorities.lanes.get(id) else { continue };
             let (low, high) = (lane.keep.min(*before), lane.keep.max(*before));
             for seq in (low..high.min(lane.trunk.end())).rev().take(limits::FLIPS) {
-                flips.extend(lane.trunk.event(seq).zip(lane.trunk.position(seq)));
+                let Some(number) = lane.trunk.event(seq) else { continue };
+                let entry = self.events.at(number);
+                if entry.what != EventKind::Other && self.events.id(number) != *cause {
+                    flips.push((self.events.id(number), entry.position));
+                }
             }
         }
-        let is_told = |event: &EventId| self.events.get(event).is_some_and(|entry| entry.what != Kind::Other);
-        flips.retain(|(event, _)| event != cause && is_told(event));
         flips.sort_by_key(|(_, position)| *position);
         flips
     }
 
-    /// Puts an event where it belongs. Returns its lane, and the lanes to be settled for it.
-    fn place(&mut self, event: &Event, step: Step, past: Known, position: u64) -> (EventId, Vec<Item>) {
+    /// Puts an event where it belongs. Returns its chain and its lane, and the lanes to be settled for it.
+    fn place(&mut self, event: &Event, step: Step, past: Known) -> (EventId, EventId, Vec<Item>) {
         let (id, seq) = (event.id(), event.header.seq);
         for parent in parents(&event.header) {
             self.heads.remove(&parent);
         }
-        self.heads.insert(id);
         let left = event.header.act.ends_lane();
         let (chain, lane, touched) = match step.place {
             Place::Opens => {
@@ -316,38 +377,42 @@ impl Replica {
                 (id, lane, vec![Item::Base(lane)])
             }
         };
+        let number = self.events.len() as u32;
         if let Some(chain) = self.chain_mut(&chain) {
-            chain.events.push((id, position));
-            chain.holdings = step.holdings;
-            chain.left = left;
+            chain.events.push(number);
+            (chain.tip, chain.profile, chain.left) = (id, step.profile, left);
         }
-        let (timestamp, what) = (event.header.timestamp, Kind::of(&event.header.act));
-        let parents = Box::default();
-        self.events.insert(id, Entry { chain, seq, timestamp, known: past, parents, what, needs: None });
-        (lane, touched)
+        (chain, lane, touched)
     }
 
     /// A second event came for one place of a lane. The chain ends there; what it went on with becomes a
     /// branch of its own, so that which one came first makes no difference.
     fn fork(&mut self, chain_id: &EventId, lane: EventId, (seq, rival): (u64, EventId), id: EventId) {
         let Some(chain) = self.chain_mut(chain_id) else { return };
-        let at = (seq - chain.base) as usize;
-        let rest = chain.events.split_off(at);
-        let (left, split) = (chain.left, chain.split);
-        chain.split = true;
-        if let Some((first, _)) = rest.first().copied() {
-            chain.left = false;
-            let holdings = chain.holdings.clone();
-            for (event, _) in &rest {
-                if let Some(entry) = self.events.get_mut(event) {
-                    entry.chain = first;
+        let rest = chain.events.split_off((seq - chain.base) as usize);
+        if let Some(first) = rest.first().copied() {
+            let (profile, left, tip) = (chain.profile, chain.left, chain.tip);
+            let next = std::mem::take(&mut chain.next);
+            let last = chain.events.last().copied();
+            for child in &next {
+                if let Some(branch) = self.branches.get_mut(child) {
+                    branch.before = Some(self.events.id(first));
                 }
             }
-            for branch in self.branches.values_mut().filter(|branch| branch.before == Some(*chain_id)) {
-                branch.before = Some(first);
+            for number in &rest {
+                self.events.move_to(*number, first);
             }
-            let branch = Chain { events: rest, holdings, left, split, ..Chain::branch(lane, *chain_id, seq) };
-            self.branches.insert(first, branch);
+            let (first, last) = (self.events.id(first), last.map(|last| self.events.id(last)));
+            let chain =
+                Chain { events: rest, tip, profile, left, next, ..Chain::branch(lane, *chain_id, seq) };
+            self.branches.insert(first, chain);
+            if let Some(chain) = self.chain_mut(chain_id) {
+                (chain.left, chain.next) = (false, BTreeSet::from([first]));
+                chain.tip = last.unwrap_or(chain.tip);
+            }
+        }
+        if let Some(chain) = self.chain_mut(chain_id) {
+            chain.next.insert(id);
         }
         let Some(lane) = self.authorities.lanes.get_mut(&lane) else { return };
         if lane.forked_at.is_none_or(|first| seq < first) {
@@ -362,7 +427,7 @@ impl Replica {
         event: &Event,
         (author, lane): (Identity, EventId),
         (past, rank): (Known, u32),
-        (needs, parents): (Option<Permission>, &[EventId]),
+        (needs, parents): (Option<Permission>, &[u32]),
     ) -> Option<u32> {
         let mut expires = None;
         let (subject, power) = match &event.header.act {
@@ -499,7 +564,12 @@ impl Replica {
 
     /// Whether the event is part of the channel.
     pub fn contains(&self, id: &EventId) -> bool {
-        self.events.contains_key(id)
+        self.events.contains(id)
+    }
+
+    /// Whether the event's past is part of the channel.
+    pub fn has_past(&self, event: &Event) -> bool {
+        parents(&event.header).all(|parent| self.events.contains(&parent))
     }
 
     /// Whether the event counts: it is part of the channel and not void.
@@ -578,8 +648,8 @@ impl Replica {
         }
         let quota = policy.slow_mode.filter(|_| lane.rank >= Role::Member.rank())?;
         let before = lane.next_seq().checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0)?;
-        let before = self.events.get(&lane.trunk.event(before)?)?;
-        (now.since_ms(before.timestamp) < quota.per_ms).then_some("slow mode: wait before you say more")
+        let before = self.events.timestamp(lane.trunk.event(before)?);
+        (now.since_ms(before) < quota.per_ms).then_some("slow mode: wait before you say more")
     }
 
     /// Whether somebody who outranks a member has banned them.
@@ -631,7 +701,7 @@ impl Replica {
 
     /// What an event to come on the lane of `prev` has as its parents.
     fn next_parents(&self, prev: Option<&EventId>) -> Vec<EventId> {
-        let deps = self.heads.iter().filter(|head| Some(*head) != prev).take(limits::DEPS);
+        let deps = self.heads.keys().filter(|head| Some(*head) != prev).take(limits::DEPS);
         deps.chain(prev).copied().collect()
     }
 
@@ -666,7 +736,7 @@ fn subject_of(act: &Act) -> Option<Identity> {
 
 /// What decides whether events count.
 struct Ground<'a> {
-    events: &'a BTreeMap<EventId, Entry>,
+    events: &'a Events,
     branches: &'a BTreeMap<EventId, Chain>,
     authorities: &'a Authorities,
     pasts: &'a Pasts,
@@ -678,7 +748,7 @@ impl Ground<'_> {
         let Some(entry) = self.events.get(id) else { return false };
         let lane = self.branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
         let Some(lane) = self.authorities.lanes.get(&lane) else { return false };
-        entry.seq < lane.keep && self.permits(id, entry, lane)
+        entry.seq < lane.keep && self.permits(id, &entry, lane)
     }
 
     /// Whether the policy that the author knew of and is bound by permits the event.
@@ -703,10 +773,10 @@ impl Ground<'_> {
     /// Whether an ordinary member's device said more than the quota lets it: the event that lies a quota
     /// before this one is too young.
     fn exceeds(&self, entry: &Entry, lane: &Lane, quota: Quota) -> bool {
-        let is_bound = lane.rank >= Role::Member.rank() && entry.what != Kind::Other;
+        let is_bound = lane.rank >= Role::Member.rank() && entry.what != EventKind::Other;
         let before = entry.seq.checked_sub(u64::from(quota.events)).filter(|seq| *seq > 0);
-        let before = before.and_then(|seq| self.events.get(&lane.trunk.event(seq)?));
-        is_bound && before.is_some_and(|before| entry.timestamp.since_ms(before.timestamp) < quota.per_ms)
+        let before = before.and_then(|seq| Some(self.events.timestamp(lane.trunk.event(seq)?)));
+        is_bound && before.is_some_and(|before| entry.timestamp.since_ms(before) < quota.per_ms)
     }
 }
 

@@ -3,13 +3,16 @@
 
 use super::attacks::{Scene, grant, join_under, revoke};
 use super::sample::Author;
-use super::*;
+use super::{Admission, Event, PayloadRef};
 use crate::base::Kind as ErrorKind;
 use crate::base::key::SecretKey;
-use crate::chat::act::Joining;
+use crate::base::{ChannelId, Digest, Timestamp};
+use crate::chat::access::Role;
+use crate::chat::act::{Act, Joining, Standing};
 use crate::chat::channel::{Change, JoinRule, Quota, RoleRule, Rule};
-use crate::chat::flow::Sink;
-use crate::chat::message::Content;
+use crate::chat::flow::{Flow, Sink};
+use crate::chat::message::{Content, Envelope, Relation};
+use crate::chat::permissions::{Permission, Permissions};
 
 fn set(change: Change) -> Act {
     Act::UpdateChannel(change)

@@ -65,7 +65,7 @@ impl Replica {
         let groups = (self.authorities.lanes.len() + self.branches.len()).div_ceil(MARKED_CHAINS).max(1);
         let marked = (round % groups as u64) as usize;
         let reach = |(at, (id, chain)): (usize, (EventId, &Chain))| {
-            let marks = if at % groups == marked { marks(chain) } else { newest(chain) };
+            let marks = if at % groups == marked { self.marks(chain) } else { vec![mark(&chain.tip)] };
             (id, Reach { count: chain.events.len() as u64, marks })
         };
         chains.enumerate().map(reach).collect()
@@ -84,7 +84,7 @@ impl Replica {
         let chains = trunks.chain(self.branches.iter().map(|(id, branch)| (*id, branch)));
         let first = chains.filter_map(|(id, chain)| {
             let at = chain.base + covered.get(&id).copied().unwrap_or(0);
-            Some(Reverse((chain.position(at)?, id, at)))
+            Some(Reverse((self.position(chain, at)?, id, at)))
         });
         let mut next: BinaryHeap<Reverse<(u64, EventId, u64)>> = first.collect();
         let mut positions = Vec::new();
@@ -93,7 +93,7 @@ impl Replica {
                 return (positions, true);
             }
             positions.push(position);
-            if let Some(position) = self.chain(&id).and_then(|chain| chain.position(seq + 1)) {
+            if let Some(position) = self.chain(&id).and_then(|chain| self.position(chain, seq + 1)) {
                 next.push(Reverse((position, id, seq + 1)));
             }
         }
@@ -123,33 +123,32 @@ impl Replica {
     }
 
     /// The event whose id begins with these bytes.
-    fn marked(&self, mark: u64) -> Option<&super::Entry> {
-        let (mut from, mut to) = ([0; 32], [255; 32]);
-        from[..8].copy_from_slice(&mark.to_be_bytes());
-        to[..8].copy_from_slice(&mark.to_be_bytes());
-        self.events.range(EventId(from)..=EventId(to)).next().map(|(_, entry)| entry)
+    fn marked(&self, mark: u64) -> Option<super::Entry> {
+        self.events.beginning(mark).next().map(|number| self.events.at(number))
+    }
+
+    /// Where in this node's log the event of this place lies.
+    fn position(&self, chain: &Chain, seq: u64) -> Option<u64> {
+        chain.event(seq).map(|number| self.events.position(number))
+    }
+
+    fn marks(&self, chain: &Chain) -> Vec<u64> {
+        let last = chain.events.len().checked_sub(1);
+        let back = std::iter::successors(Some(1), |back: &usize| back.checked_mul(2));
+        let steps = std::iter::once(0).chain(back);
+        let places =
+            last.into_iter().flat_map(|last| steps.clone().map_while(move |step| last.checked_sub(step)));
+        let mut places: Vec<usize> = places.collect();
+        if places.last().is_some_and(|place| *place > 0) {
+            places.push(0);
+        }
+        places.into_iter().map(|place| mark(&self.events.id(chain.events[place]))).collect()
     }
 }
 
-fn mark(id: &EventId) -> u64 {
+/// The first eight bytes of an id, as a number in the order of the ids.
+pub(super) fn mark(id: &EventId) -> u64 {
     id.0.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
-}
-
-fn newest(chain: &Chain) -> Vec<u64> {
-    chain.events.last().map(|(id, _)| mark(id)).into_iter().collect()
-}
-
-fn marks(chain: &Chain) -> Vec<u64> {
-    let last = chain.events.len().checked_sub(1);
-    let back = std::iter::successors(Some(1), |back: &usize| back.checked_mul(2));
-    let steps = std::iter::once(0).chain(back);
-    let places =
-        last.into_iter().flat_map(|last| steps.clone().map_while(move |step| last.checked_sub(step)));
-    let mut places: Vec<usize> = places.collect();
-    if places.last().is_some_and(|place| *place > 0) {
-        places.push(0);
-    }
-    places.into_iter().map(|place| mark(&chain.events[place].0)).collect()
 }
 
 #[cfg(test)]
@@ -169,7 +168,7 @@ mod tests {
         let lane = founding.id();
         let reach = |count: u64| Reach {
             count,
-            marks: vec![mark(&replica.chain(&lane).unwrap().event(count - 1).unwrap())],
+            marks: vec![mark(&replica.event(replica.chain(&lane).unwrap(), count - 1))],
         };
         let beyond = |count: u64, limit| replica.beyond(&[(lane, reach(count))].into(), limit);
         assert_eq!(replica.beyond(&Extent::new(), 99), ((1..=10).collect(), false));
@@ -198,8 +197,8 @@ mod tests {
         }
         let chain = replica.chain(&founding.id()).unwrap();
         let places: Vec<u64> = vec![9, 8, 7, 5, 1, 0];
-        let expect: Vec<u64> = places.iter().map(|place| mark(&chain.event(*place).unwrap())).collect();
-        assert_eq!(marks(chain), expect);
+        let expect: Vec<u64> = places.iter().map(|place| mark(&replica.event(chain, *place))).collect();
+        assert_eq!(replica.marks(chain), expect);
         assert_eq!(replica.extent(0)[&founding.id()].marks, expect);
     }
 
@@ -224,9 +223,12 @@ mod tests {
     impl Replica {
         /// The event at a place of the log.
         fn at(&self, position: u64) -> EventId {
-            let trunks = self.authorities.lanes.values().map(|lane| &lane.trunk);
-            let mut events = trunks.chain(self.branches.values()).flat_map(|chain| &chain.events);
-            events.find(|(_, at)| *at == position).unwrap().0
+            let mut numbers = 0..self.len() as u32;
+            self.events.id(numbers.find(|number| self.events.position(*number) == position).unwrap())
+        }
+
+        fn event(&self, chain: &Chain, seq: u64) -> EventId {
+            self.events.id(chain.event(seq).unwrap())
         }
     }
 

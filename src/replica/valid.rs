@@ -4,11 +4,11 @@
 use std::fmt;
 
 use super::above::Footing;
-use super::{Chain, Event, Header, Malformed, Replica, parents};
-use crate::base::{EventId, Identity, Kind, Timestamp};
+use super::{Backing, Event, Header, Malformed, Replica};
+use crate::base::{Digest, EventId, Identity, Kind};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining};
-use crate::chat::build::{self, Holdings, Setting};
+use crate::chat::build::{self, Held, Setting};
 use crate::machine::MachineError;
 
 /// Why an event can never be part of a channel.
@@ -63,7 +63,8 @@ pub(super) struct Step {
     pub grant: Option<EventId>,
     /// Where an opening lane stands in a workspace.
     pub footing: Option<Footing>,
-    pub holdings: Option<Holdings>,
+    /// The hash of the profile that counts after it.
+    pub profile: Digest,
 }
 
 /// Where it goes.
@@ -77,32 +78,45 @@ pub(super) enum Place {
     Forks { chain: EventId, rival: EventId },
 }
 
+/// Whose word there is for an event's signatures and transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The logics are run.
+    Nobody,
+    /// This node's own log: it held what was verified then.
+    OwnLog,
+}
+
 /// Who acts, and with what.
-struct Standpoint<'a> {
+struct Standpoint {
     place: Place,
     identity: Identity,
     role: Role,
     rank: u32,
     grant: Option<EventId>,
     granted: Option<Role>,
-    held: Option<&'a Holdings>,
+    held: Option<Held>,
 }
 
 impl Replica {
     /// Checks an event whose past is complete and whose signature was verified.
-    pub(super) fn validate(&self, event: &Event, above: Option<&Self>) -> Result<Step, Invalid> {
+    pub(super) fn validate(
+        &self,
+        event: &Event,
+        past: &[u32],
+        backing: Backing<'_>,
+    ) -> Result<Step, Invalid> {
         let header = &event.header;
         if event.channel() != self.id {
             return Err(Invalid::Rule("an event belongs to its own channel"));
         }
-        let past = parents(header).filter_map(|id| self.events.get(&id));
-        let newest: Timestamp = past.map(|entry| entry.timestamp).max().unwrap_or_default();
+        let newest = past.iter().map(|number| self.events.timestamp(*number)).max().unwrap_or_default();
         if header.timestamp < newest {
             return Err(Invalid::Rule("an event is not older than its past"));
         }
-        let footing = self.footing(event, above)?;
+        let footing = self.footing(event, past, backing.above)?;
         let stand = match (header.act.joining(), header.prev) {
-            (Some(joining), _) => self.opening(header, joining, footing.as_ref())?,
+            (Some(joining), _) => self.opening(header, (joining, footing.as_ref()), past)?,
             (None, Some(prev)) => self.continued(event, &prev)?,
             (None, None) => return Err(Invalid::Rule("a lane opens by creating or joining, only")),
         };
@@ -120,19 +134,20 @@ impl Replica {
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };
-        let holdings = build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
-        // Who leaves holds nothing any more; a fork before that place goes on from what they held.
-        let holdings = holdings.or_else(|| held.cloned());
-        Ok(Step { place, identity, role, rank, grant, footing, holdings })
+        if backing.trust == Trust::Nobody {
+            build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        }
+        let profile = build::profile_after(&header.act, held);
+        Ok(Step { place, identity, role, rank, grant, footing, profile })
     }
 
     /// A lane that opens: by founding, under a grant, under a lane of a workspace, or as an ordinary member.
     fn opening(
         &self,
         header: &Header,
-        joining: &Joining,
-        footing: Option<&Footing>,
-    ) -> Result<Standpoint<'_>, Invalid> {
+        (joining, footing): (&Joining, Option<&Footing>),
+        past: &[u32],
+    ) -> Result<Standpoint, Invalid> {
         let identity = joining.certificate.identity;
         let founds = matches!(header.act, Act::CreateChannel { .. });
         let inherited = match footing.map(|footing| self.inherited(&header.act, footing)) {
@@ -149,8 +164,7 @@ impl Replica {
                     .find(&grant)
                     .filter(|(_, grant)| joining.may_cite(&grant.subject))
                     .ok_or(Invalid::Rule("a lane opens under a grant to its own identity"))?;
-                let mut knows = parents(header).filter_map(|id| self.events.get(&id));
-                if !knows.any(|parent| self.pasts.contains(parent.known, number)) {
+                if !past.iter().any(|parent| self.pasts.contains(self.events.known(*parent), number)) {
                     return Err(Invalid::Rule("a lane opens under a grant in its past"));
                 }
                 if grant.expires.is_some_and(|expires| header.timestamp > expires) {
@@ -171,8 +185,8 @@ impl Replica {
         let missing = Invalid::Rule("what a message relates to is in the channel");
         let entry = self.events.get(target).ok_or(missing.clone())?;
         let fits = match act {
-            Act::RedactMessage { .. } => entry.what != super::Kind::Other,
-            _ => entry.what == super::Kind::Words,
+            Act::RedactMessage { .. } => entry.what != super::EventKind::Other,
+            _ => entry.what == super::EventKind::Words,
         };
         if !fits {
             return Err(Invalid::Rule("a message relates to a message"));
@@ -181,7 +195,7 @@ impl Replica {
     }
 
     /// The lane that an event continues: `prev` lies in it, and it is held by the same device.
-    fn continued(&self, event: &Event, prev: &EventId) -> Result<Standpoint<'_>, Invalid> {
+    fn continued(&self, event: &Event, prev: &EventId) -> Result<Standpoint, Invalid> {
         let before = self.events.get(prev).ok_or(Invalid::Rule("prev is an event of the lane"))?;
         let lane = self.lane_of(prev).ok_or(Invalid::Rule("prev is an event of the lane"))?;
         let chain = self.chain(&before.chain).ok_or(Invalid::Rule("prev is an event of the lane"))?;
@@ -194,7 +208,8 @@ impl Replica {
         if event.header.timestamp > lane.certified_until {
             return Err(Invalid::Rule("the device's certificate has not expired"));
         }
-        let rival = chain.event(event.header.seq).or_else(|| self.first_after(&before.chain, chain));
+        let next = chain.event(event.header.seq).map(|number| self.events.id(number));
+        let rival = next.or_else(|| chain.next.first().copied());
         let place = match rival {
             Some(rival) => Place::Forks { chain: before.chain, rival },
             None if chain.left => return Err(Invalid::Rule("the member has left")),
@@ -207,14 +222,8 @@ impl Replica {
             rank: lane.rank,
             grant: None,
             granted: None,
-            held: chain.holdings.as_ref(),
+            held: Some(Held { after: *prev, profile: chain.profile }),
         })
-    }
-
-    /// What a chain that forked at its end goes on with, the smallest id of it.
-    fn first_after(&self, id: &EventId, chain: &Chain) -> Option<EventId> {
-        let mut branches = self.branches.iter().filter(|(_, branch)| branch.before == Some(*id));
-        branches.next().filter(|_| chain.split).map(|(first, _)| *first)
     }
 }
 
@@ -222,7 +231,7 @@ impl Replica {
 mod tests {
     use super::super::sample::{Author, founded, nothing, take};
     use super::*;
-    use crate::base::{ChannelId, limits};
+    use crate::base::{ChannelId, Timestamp, limits};
     use crate::chat::message::Link;
     use crate::chat::profile::Certificate;
     use crate::replica::{Admission, Parcel, PayloadRef};

@@ -4,29 +4,33 @@
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::past::Known;
-use super::{Chain, Entry, Replica};
+use super::{Chain, Replica};
 use crate::base::{EventId, Identity, Timestamp};
 
 impl Replica {
     /// Those of `wanted` that are among `from` or in their past. One walk back for all of them, never
     /// past the oldest that is still looked for; a chain met anywhere answers for what it holds before.
-    pub(super) fn in_past(&self, wanted: BTreeSet<EventId>, from: &[EventId]) -> BTreeSet<EventId> {
-        let mut goals: Vec<(EventId, &Entry)> =
-            wanted.into_iter().filter_map(|id| Some((id, self.events.get(&id)?))).collect();
+    pub(super) fn in_past(&self, wanted: &BTreeSet<EventId>, from: &[u32]) -> BTreeSet<EventId> {
+        let goal = |id: &EventId| {
+            let number = self.events.number(id)?;
+            Some((*id, self.events.place(number), self.events.timestamp(number)))
+        };
+        let mut goals: Vec<_> = wanted.iter().filter_map(goal).collect();
         let mut found: BTreeSet<EventId> = BTreeSet::new();
-        let mut open: Vec<EventId> = from.to_vec();
-        let mut seen: BTreeSet<EventId> = from.iter().copied().collect();
-        while let Some(entry) = open.pop().and_then(|id| self.events.get(&id)) {
-            goals.retain(|(id, goal)| {
-                let holds = entry.chain == goal.chain && entry.seq >= goal.seq;
+        let mut open: Vec<u32> = from.to_vec();
+        let mut seen: BTreeSet<u32> = from.iter().copied().collect();
+        while let Some(number) = open.pop() {
+            let (chain, seq) = self.events.place(number);
+            goals.retain(|(id, goal, _)| {
+                let holds = chain == goal.0 && seq >= goal.1;
                 if holds {
                     found.insert(*id);
                 }
                 !holds
             });
-            let Some(oldest) = goals.iter().map(|(_, goal)| goal.timestamp).min() else { break };
-            if entry.timestamp >= oldest {
-                open.extend(entry.parents.iter().copied().filter(|parent| seen.insert(*parent)));
+            let Some(oldest) = goals.iter().map(|(_, _, timestamp)| *timestamp).min() else { break };
+            if self.events.timestamp(number) >= oldest {
+                open.extend(self.events.parents(number).iter().filter(|parent| seen.insert(**parent)));
             }
         }
         found
@@ -34,27 +38,26 @@ impl Replica {
 
     /// How far the past of an event with these parents reaches into each lane of a person: how many of
     /// its events lie there. Newest events first, and never past the oldest that could still add some.
-    pub(super) fn reach_into(&self, person: &Identity, from: &[EventId]) -> BTreeMap<EventId, u64> {
+    pub(super) fn reach_into(&self, person: &Identity, from: &[u32]) -> BTreeMap<EventId, u64> {
         let mut reached: BTreeMap<EventId, u64> =
-            self.authorities.lanes_of(person).map(|lane| (lane.opening, 0)).collect();
-        let newest_first = |id: EventId| Some((self.events.get(&id)?.timestamp, id));
-        let mut open: BinaryHeap<(Timestamp, EventId)> =
-            from.iter().filter_map(|id| newest_first(*id)).collect();
-        let mut seen: BTreeSet<EventId> = from.iter().copied().collect();
+            self.authorities.lanes_through(person).map(|lane| (lane.opening, 0)).collect();
+        let newest_first = |number: &u32| (self.events.timestamp(*number), *number);
+        let mut open: BinaryHeap<(Timestamp, u32)> = from.iter().map(newest_first).collect();
+        let mut seen: BTreeSet<u32> = from.iter().copied().collect();
         let mut oldest = self.oldest_beyond(&reached);
-        while let Some((timestamp, id)) = open.pop() {
-            let (Some(limit), Some(entry)) = (oldest, self.events.get(&id)) else { break };
-            if timestamp < limit {
+        while let Some((timestamp, number)) = open.pop() {
+            if oldest.is_none_or(|limit| timestamp < limit) {
                 break;
             }
+            let entry = self.events.at(number);
             if let Some(count) = reached.get_mut(&self.lane_id(&entry.chain))
                 && entry.seq >= *count
             {
                 *count = entry.seq + 1;
                 oldest = self.oldest_beyond(&reached);
             }
-            let parents = entry.parents.iter().copied().filter(|parent| seen.insert(*parent));
-            open.extend(parents.filter_map(newest_first));
+            let parents = self.events.parents(number).iter().filter(|parent| seen.insert(**parent));
+            open.extend(parents.map(newest_first));
         }
         reached.retain(|_, count| *count > 0);
         reached
@@ -67,17 +70,16 @@ impl Replica {
             if lane.forked_at.is_some_and(|fork| *count >= fork) {
                 return None;
             }
-            Some(self.events.get(&lane.trunk.event(*count)?)?.timestamp)
+            Some(self.events.timestamp(lane.trunk.event(*count)?))
         });
         next.min()
     }
 
     /// The authority events known to whoever saw these events.
-    pub(super) fn known_to(&mut self, parents: &[EventId]) -> Known {
+    pub(super) fn known_to(&mut self, parents: &[u32]) -> Known {
         let mut known = Known::default();
         for parent in parents {
-            let Some(entry) = self.events.get(parent) else { continue };
-            known = self.pasts.union(known, entry.known);
+            known = self.pasts.union(known, self.events.known(*parent));
         }
         known
     }

@@ -33,18 +33,20 @@ impl World {
         let position = self.log.len() as u64 + 1;
         let mut replica = match self.channels.remove(&id) {
             Some(replica) => replica,
-            None => match Replica::found_in(event, position, above.and_then(|id| self.channels.get(&id))) {
-                Ok((replica, _)) => {
-                    self.channels.insert(id, replica);
-                    self.log.push(event.clone());
-                    return Offered::In;
+            None => {
+                match Replica::found_under(event, position, above.and_then(|id| self.channels.get(&id))) {
+                    Ok((replica, _)) => {
+                        self.channels.insert(id, replica);
+                        self.log.push(event.clone());
+                        return Offered::In;
+                    }
+                    Err(Unfounded::Refused(Invalid::Rule(_))) if event.header.channel.is_some() => {
+                        return Offered::Waits;
+                    }
+                    Err(Unfounded::Waiting(_)) => return Offered::Waits,
+                    Err(Unfounded::Refused(invalid)) => return Offered::Refused(invalid),
                 }
-                Err(Unfounded::Refused(Invalid::Rule(_))) if event.header.channel.is_some() => {
-                    return Offered::Waits;
-                }
-                Err(Unfounded::Waiting(_)) => return Offered::Waits,
-                Err(Unfounded::Refused(invalid)) => return Offered::Refused(invalid),
-            },
+            }
         };
         let above = above.and_then(|id| self.channels.get(&id));
         let admission = replica.admit_under(event, position, above);
@@ -325,7 +327,7 @@ fn a_removal_from_the_workspace_reaches_its_channels_by_an_anchor() {
     let replica = &world.channels[&channel];
     let lane = replica.live_lane(&moderator.device.public());
     assert_eq!(replica.unseen(&world.channels[&workspace], lane), None, "bob's anchor is in the past");
-    let seen = Anchor { workspace, heads: world.channels[&workspace].heads.iter().copied().collect() };
+    let seen = Anchor { workspace, heads: world.channels[&workspace].heads.keys().copied().collect() };
     let cut = world.act(&moderator, &channel, Act::Anchor(seen));
     let late = world.words(&alice, &channel, "I did not know");
     world.take(&late);

@@ -1,7 +1,7 @@
 //! The link to an IRC network against a real ircd (ngIRCd), with a stand-in for the node on the
 //! other side of the port.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +23,21 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::peers;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running ngIRCd; stopped when dropped.
 struct Ircd {
+    program: PathBuf,
     child: Option<Child>,
     folder: PathBuf,
     port: u16,
 }
 
 impl Ircd {
-    fn prepare(name: &str) -> Self {
+    async fn prepare(name: &str) -> Self {
+        let program = peers::ngircd_program().await.expect("ngIRCd can be had");
         let folder = std::env::temp_dir().join(format!("multichat-it-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -44,17 +48,14 @@ impl Ircd {
              [Options]\nDNS = no\nIdent = no\nPAM = no\nSyslogFacility = local1\n"
         );
         std::fs::write(folder.join("ngircd.conf"), text).unwrap();
-        let mut ircd = Self { child: None, folder, port };
+        let mut ircd = Self { program, child: None, folder, port };
         ircd.start();
         ircd
     }
 
     fn start(&mut self) {
-        let ngircd =
-            ["/usr/sbin/ngircd", "/usr/bin/ngircd"].into_iter().find(|path| Path::new(path).exists());
-        let ngircd = ngircd.expect("ngircd is not installed");
         let log = std::fs::File::create(self.folder.join("log")).unwrap();
-        let child = Process::new(ngircd)
+        let child = Process::new(&self.program)
             .args(["-n", "-f"])
             .arg(self.folder.join("ngircd.conf"))
             .stdin(Stdio::null())
@@ -271,7 +272,7 @@ fn plain(line: &str) -> String {
 
 #[tokio::test]
 async fn text_action_and_notice_both_ways() {
-    let ircd = Ircd::prepare("both-ways");
+    let ircd = Ircd::prepare("both-ways").await;
     let mut rig = Rig::start(ircd.address(), None);
     let mut bob = Person::join(&ircd, "Bob").await;
     bob.meet("relay").await;
@@ -318,7 +319,7 @@ async fn text_action_and_notice_both_ways() {
 
 #[tokio::test]
 async fn long_lines_arrive_whole() {
-    let ircd = Ircd::prepare("long-lines");
+    let ircd = Ircd::prepare("long-lines").await;
     let mut rig = Rig::start(ircd.address(), None);
     let mut bob = Person::join(&ircd, "bob").await;
     bob.meet("relay").await;
@@ -351,7 +352,7 @@ async fn long_lines_arrive_whole() {
 /// after a `Retry`, that delivery and all after it come again, in order.
 #[tokio::test]
 async fn nothing_is_lost_while_the_network_is_away() {
-    let mut ircd = Ircd::prepare("restart");
+    let mut ircd = Ircd::prepare("restart").await;
     let mut rig = Rig::start(ircd.address(), None);
     let mut bob = Person::join(&ircd, "bob").await;
     bob.meet("relay").await;
@@ -458,7 +459,7 @@ async fn tls_before(ircd: &Ircd) -> (String, rustls::RootCertStore) {
 
 #[tokio::test]
 async fn a_network_behind_tls() {
-    let ircd = Ircd::prepare("tls");
+    let ircd = Ircd::prepare("tls").await;
     let (address, roots) = tls_before(&ircd).await;
     let mut rig = Rig::start_with(address.clone(), None, Some(roots));
     let mut bob = Person::join(&ircd, "bob").await;

@@ -88,6 +88,11 @@ pub async fn ircd(dir: &Path) -> Result<Ircd, Trouble> {
     Ok(ircd)
 }
 
+/// The ngIRCd program.
+pub async fn ngircd_program() -> Result<PathBuf, Trouble> {
+    packaged(NGIRCD).await
+}
+
 /// The irssi program.
 pub async fn irssi_program() -> Result<PathBuf, Trouble> {
     let program = packaged(IRSSI).await?;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use multichat::base::{Digest, EventId, Timestamp};
 use multichat::chat::access::Role;
 use multichat::chat::act::Act;
-use multichat::chat::build::{self, Holdings, Setting};
+use multichat::chat::build::{self, Held, Setting};
 use multichat::node::StoredEvent;
 use multichat::replica::Event;
 use world::{Faults, World};
@@ -66,7 +66,7 @@ fn check(world: &World) {
 
 /// Rebuilds every action of a log and looks for a nullifier that is spent twice.
 fn no_nullifier_twice(seed: u64, log: &[&StoredEvent]) {
-    let mut lanes: BTreeMap<EventId, (Setting, Option<Holdings>)> = BTreeMap::new();
+    let mut lanes: BTreeMap<EventId, (Setting, Held)> = BTreeMap::new();
     let mut lane_of: BTreeMap<EventId, EventId> = BTreeMap::new();
     let mut spent: BTreeSet<Digest> = BTreeSet::new();
     for stored in log {
@@ -93,13 +93,14 @@ fn no_nullifier_twice(seed: u64, log: &[&StoredEvent]) {
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };
-        let held = lanes.get(&lane).and_then(|(_, held)| held.clone());
-        let (action, _) = build::action(&header.act, &setting, held.as_ref()).unwrap();
+        let held = lanes.get(&lane).map(|(_, held)| *held);
+        let action = build::action(&header.act, &setting, held).unwrap();
         for nullifier in action.check().unwrap().nullifiers() {
             assert!(spent.insert(*nullifier), "seed {seed}: a nullifier was spent twice");
         }
-        let next = build::verify(&header.act, &setting, held.as_ref()).unwrap();
-        lanes.insert(lane, (setting, next));
+        build::verify(&header.act, &setting, held).unwrap();
+        let profile = build::profile_after(&header.act, held);
+        lanes.insert(lane, (setting, Held { after: id, profile }));
     }
 }
 
