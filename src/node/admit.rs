@@ -33,7 +33,7 @@ impl Node {
             return Err(Refusal::NoSuchChannel(id.to_string()));
         };
         let device = &acting.person.device;
-        let lane = channel.replica.live_lane(&device.public());
+        let lane = channel.replica.live_lane(&device.public()).filter(|_| act.joining().is_none());
         if lane.is_none() && act.joining().is_none() {
             return Err(Refusal::NotAMember);
         }

@@ -79,12 +79,11 @@ impl Directory {
     fn shared(&self, address: &str) -> Option<ChannelId> {
         let (above, below) = address.split_once('/')?;
         let workspace = self.names.get(above)?;
-        let listed = &self.get(workspace)?.replica;
-        let is_meant = |id: &ChannelId| {
+        let is_meant = |id: &&ChannelId| {
             let name = self.get(id).and_then(|channel| channel.replica.state().name());
-            name.is_some_and(|name| name.as_str().strip_prefix('#') == Some(below)) && listed.has_channel(id)
+            name.is_some_and(|name| name.as_str().strip_prefix('#') == Some(below))
         };
-        let mut meant = self.parts.get(workspace)?.iter().filter(|id| is_meant(id));
+        let mut meant = self.get(workspace)?.replica.channels().filter(is_meant);
         meant.next().copied().filter(|_| meant.next().is_none())
     }
 

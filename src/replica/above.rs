@@ -136,13 +136,13 @@ impl Workspace {
         }
         let claim = Claim::of(lane);
         for (number, revocation) in authorities.about(&lane.identity) {
-            let Some(number) = self.numbers.get(number as usize).copied().flatten() else { continue };
+            let Some(here) = self.numbers.get(number as usize).copied().flatten() else { continue };
             let acts = revocation.removes()
                 && revocation.is_effective
                 && authorities.left_by(&workspace.pasts, &claim, (number, revocation)) < WHOLE;
             match revocation.rank.cmp(&lane.rank) {
-                std::cmp::Ordering::Less if acts => verdict.removals.push(number),
-                std::cmp::Ordering::Equal if acts => verdict.votes.push(number),
+                std::cmp::Ordering::Less if acts => verdict.removals.push(here),
+                std::cmp::Ordering::Equal if acts => verdict.votes.push(here),
                 _ => {}
             }
         }
@@ -358,6 +358,11 @@ impl Replica {
     /// Whether this workspace took a channel in.
     pub fn has_channel(&self, channel: &ChannelId) -> bool {
         self.state().additions_of(channel).any(|event| self.is_effective(event))
+    }
+
+    /// The channels that this workspace took in.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelId> {
+        self.state().additions().filter(|channel| self.has_channel(channel))
     }
 
     /// What somebody who acts here should say to have seen of a workspace: what decides there and is not

@@ -85,6 +85,11 @@ impl State {
         self.redactions.get(message).into_iter().flatten()
     }
 
+    /// The channels that some event takes in.
+    pub(super) fn additions(&self) -> impl Iterator<Item = &ChannelId> {
+        self.additions.keys()
+    }
+
     /// The events that take a channel in, whether they count or not.
     pub(super) fn additions_of(&self, channel: &ChannelId) -> impl Iterator<Item = &EventId> {
         self.additions.get(channel).into_iter().flatten()
