@@ -40,22 +40,22 @@ impl World {
         let mut replica = match self.channels.remove(&id) {
             Some(replica) => replica,
             None => {
-                match Replica::found_under(event, position, above.and_then(|id| self.channels.get(&id))) {
+                let above = above.and_then(|id| self.channels.get(&id));
+                return match Replica::found_with(event, position, Backing { trust, above }) {
                     Ok((replica, _)) => {
                         self.channels.insert(id, replica);
                         self.log.push(event.clone());
-                        return Offered::In;
+                        Offered::In
                     }
-                    Err(Unfounded::Refused(Invalid::Rule(_))) if event.header.channel.is_some() => {
-                        return Offered::Waits;
-                    }
-                    Err(Unfounded::Waiting(_)) => return Offered::Waits,
-                    Err(Unfounded::Refused(invalid)) => return Offered::Refused(invalid),
-                }
+                    Err(Unfounded::Waiting(_)) => Offered::Waits,
+                    // What comes before the founding waits for it.
+                    Err(_) if event.header.channel.is_some() => Offered::Waits,
+                    Err(Unfounded::Refused(invalid)) => Offered::Refused(invalid),
+                };
             }
         };
         let above = above.and_then(|id| self.channels.get(&id));
-        let admission = replica.admit_under(event, position, above);
+        let admission = replica.admit_with(event, position, Backing { trust, above });
         self.channels.insert(id, replica);
         match admission {
             Admission::Accepted(effect) => {
