@@ -225,7 +225,7 @@ fn config(dir: &Path, homeserver: &str) -> Config {
             admins: Vec::new(),
         }),
         irc: IrcConfig {
-            listen: vec![ListenConfig { address: "127.0.0.1:0".into(), tls: None }],
+            listen: vec![ListenConfig::plain("127.0.0.1:0")],
             flood: None,
             ..IrcConfig::default()
         },

@@ -91,6 +91,10 @@
 //! | outbox | deliveries that must reach the far end of a link |
 //! | note | what a door asks the node to remember for it |
 //! | portal, ghost | a Matrix room that Multichat made for a channel; a Matrix user that stands for somebody elsewhere |
+//! | asset, holding | a token or a ticket; a piece of it that somebody owns |
+//! | consent | a signature that lets an action consume what its signer owns |
+//! | solver, settlement | whoever finds intents that balance together; those intents, carried out as one event |
+//! | place of a settlement | where it stands in the order that decides between rivals |
 //! | relay | one connection that speaks for everybody on an IRC network |
 
 pub mod base;

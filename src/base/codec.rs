@@ -60,6 +60,27 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Re
     Ok(value)
 }
 
+/// Decodes two values, strictly, the one encoded after the other; also tells where the second begins.
+///
+/// # Errors
+/// [`CodecError`] says which rule the bytes broke.
+pub fn decode_pair<A, B>(bytes: &[u8], limit: usize) -> Result<(A, B, usize), CodecError>
+where
+    A: Serialize + DeserializeOwned,
+    B: Serialize + DeserializeOwned,
+{
+    if bytes.len() > limit {
+        return Err(CodecError::TooLong);
+    }
+    let (one, rest) = postcard::take_from_bytes(bytes).map_err(|_| CodecError::Malformed)?;
+    let split = bytes.len() - rest.len();
+    let other = postcard::from_bytes(rest).map_err(|_| CodecError::Malformed)?;
+    if encode(&(&one, &other)) != bytes {
+        return Err(CodecError::NotCanonical);
+    }
+    Ok((one, other, split))
+}
+
 /// Decodes bytes that are known to be canonical, because they were when their hash was taken.
 ///
 /// # Errors

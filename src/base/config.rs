@@ -109,6 +109,10 @@ pub enum Topology {
     /// gossipsub.
     #[default]
     Gossip,
+    /// Payloads once along a tree, ids beside it: HyParView and Plumtree.
+    Tree,
+    /// Everyone linked with everyone: a team, a LAN.
+    Mesh,
 }
 
 /// Who may join a domain.
@@ -150,14 +154,29 @@ fn matrix_listen() -> String {
 #[serde(default, deny_unknown_fields)]
 pub struct IrcConfig {
     pub server_name: String,
+    /// The network's name, as clients show it.
+    pub network: String,
+    /// What this server is, in a few words.
+    pub description: String,
     pub listen: Vec<ListenConfig>,
     /// Limits on what one client may send; `null` turns them off.
     pub flood: Option<FloodConfig>,
+    /// Connections one address may have, and open.
+    pub limits: ConnectionLimits,
+    pub accounts: AccountsConfig,
     /// Server password (`PASS`).
     pub password: Option<String>,
     /// A file that holds it instead; loading replaces it by `password`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
+    /// Who may `OPER`.
+    pub opers: Vec<OperConfig>,
+    /// Lines of the message of the day.
+    pub motd: Vec<String>,
+    /// Whether clients see each other's hosts as a hash.
+    pub cloak: bool,
+    /// Tells clients that came unencrypted to come by TLS (STS).
+    pub sts: Option<StsConfig>,
     pub networks: std::collections::BTreeMap<String, NetworkConfig>,
 }
 
@@ -165,10 +184,21 @@ impl Default for IrcConfig {
     fn default() -> Self {
         Self {
             server_name: "multichat.local".into(),
-            listen: vec![ListenConfig { address: "127.0.0.1:6667".into(), tls: None }],
+            network: "Multichat".into(),
+            description: "a node of Multichat".into(),
+            listen: vec![ListenConfig::plain("127.0.0.1:6667")],
             flood: Some(FloodConfig::default()),
+            limits: ConnectionLimits::default(),
+            accounts: AccountsConfig::default(),
             password: None,
             password_file: None,
+            opers: Vec::new(),
+            motd: vec![
+                "/join #name joins a channel, or makes it if there is none of that name.".into(),
+                "/msg multichat helps; /msg NickServ HELP says how to keep your nick.".into(),
+            ],
+            cloak: true,
+            sts: None,
             networks: Default::default(),
         }
     }
@@ -181,6 +211,90 @@ pub struct ListenConfig {
     pub address: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// Speaks WebSocket (`text.ircv3.net`, `binary.ircv3.net`) instead of lines.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub websocket: bool,
+    /// Addresses of proxies that say by the PROXY protocol whom they speak for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<String>,
+}
+
+impl ListenConfig {
+    /// Lines without TLS.
+    pub fn plain(address: impl Into<String>) -> Self {
+        Self { address: address.into(), tls: None, websocket: false, proxies: Vec::new() }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// `irc.accounts:`: who may be whom at the listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountsConfig {
+    /// Whether anybody may register an account.
+    pub registration: bool,
+    /// Whether before they have finished connecting.
+    pub before_connect: bool,
+    /// Whether accounts stay in their channels while no client of theirs is connected; each may say
+    /// otherwise for itself.
+    pub always_on: bool,
+    pub guests: Guests,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self { registration: true, before_connect: false, always_on: true, guests: Guests::Stay }
+    }
+}
+
+/// What becomes of clients without an account when they disconnect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Guests {
+    /// A nick is a person, who stays in their channels and finds what they missed.
+    #[default]
+    Stay,
+    /// Each connection is a person of its own, who leaves as it goes.
+    Leave,
+}
+
+/// One operator of the listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperConfig {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// A file that holds it instead; loading replaces it by `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+}
+
+/// `irc.sts:`: the TLS port to tell clients of, and for how long they shall remember it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StsConfig {
+    pub port: u16,
+    pub duration_s: u64,
+}
+
+/// `irc.limits:`. Addresses of this machine are exempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionLimits {
+    /// Connections that one address (a /64 of IPv6) may have at a time.
+    pub per_address: u32,
+    /// New connections that it may open in a minute.
+    pub per_minute: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { per_address: 32, per_minute: 60 }
+    }
 }
 
 /// A certificate and its key, as PEM files.
@@ -189,6 +303,13 @@ pub struct ListenConfig {
 pub struct TlsConfig {
     pub cert: String,
     pub key: String,
+}
+
+impl OperConfig {
+    /// Name and password, once loading has resolved it.
+    pub fn pair(&self) -> Option<(String, String)> {
+        Some((self.name.clone(), self.password.clone()?))
+    }
 }
 
 /// A token bucket, in lines.
@@ -214,13 +335,39 @@ pub struct NetworkConfig {
     #[serde(default)]
     pub tls: bool,
     pub nick: String,
+    /// Who answers for what this node does there: an address that the network's operators can
+    /// write to. It is shown as the real name of each connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslConfig>,
+    /// The certificate to show to the network (CertFP, SASL EXTERNAL); only with `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert: Option<TlsConfig>,
     #[serde(default)]
     pub mode: NetworkMode,
+    #[serde(default)]
+    pub consent: Consent,
     /// Lines this node may send to the network; `null` turns the limit off.
     #[serde(default = "network_flood")]
     pub flood: Option<FloodConfig>,
+}
+
+impl NetworkConfig {
+    /// A network by its address, with the default of every other key.
+    pub fn at(address: impl Into<String>, nick: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            tls: false,
+            nick: nick.into(),
+            owner: None,
+            sasl: None,
+            client_cert: None,
+            mode: NetworkMode::default(),
+            consent: Consent::default(),
+            flood: network_flood(),
+        }
+    }
 }
 
 fn network_flood() -> Option<FloodConfig> {
@@ -236,16 +383,59 @@ pub enum NetworkMode {
     Relay,
 }
 
-/// SASL PLAIN credentials: the password itself, or a file that holds it. Loading replaces the
+/// Whether the operators of a linked channel are asked before anything is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consent {
+    /// One of them must say `!mc allow` first.
+    #[default]
+    Ask,
+    /// They have agreed already, or the network is one's own. They can still say `!mc stop`.
+    Given,
+}
+
+/// How to log in: the password itself, or a file that holds it. Loading replaces the
 /// file by what it holds, so connectors look at `password` alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaslConfig {
+    #[serde(default)]
+    pub mechanism: SaslMechanism,
     pub account: String,
+    /// Where the network offers no SASL, tell the password to the service `NickServ` instead.
+    #[serde(default)]
+    pub nickserv: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
+}
+
+impl SaslConfig {
+    /// An account and its password, with the best mechanism that the network offers.
+    pub fn with_password(account: impl Into<String>, password: impl Into<String>) -> Self {
+        Self {
+            mechanism: SaslMechanism::default(),
+            account: account.into(),
+            nickserv: false,
+            password: Some(password.into()),
+            password_file: None,
+        }
+    }
+}
+
+/// How to prove that an account is one's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaslMechanism {
+    /// SCRAM-SHA-256 where it is offered, else PLAIN.
+    #[default]
+    Auto,
+    Plain,
+    /// By `client_cert`, without a password.
+    External,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
 }
 
 /// One channel and what it is bridged to.

@@ -2,6 +2,8 @@
 
 /// Bytes of an encoded event header; a longer one is refused as malformed.
 pub const EVENT_HEADER_BYTES: usize = 8 * 1024;
+/// Bytes of an encoded event header that carries a settlement; a longer one is refused as malformed.
+pub const SETTLEMENT_BYTES: usize = 32 * 1024;
 /// Bytes of an event's detachable payload; a longer message is refused before it is signed.
 pub const PAYLOAD_BYTES: usize = 60 * 1024;
 /// Bytes of a packet between nodes; a longer one is refused, and batches are cut to fit.
@@ -61,3 +63,21 @@ pub const CLOCK_SKEW_MS: u64 = 5 * 60_000;
 pub const SUMMARY_INTERVAL_MS: u64 = 10_000;
 /// Messages that one history query returns at the most.
 pub const HISTORY_MESSAGES: usize = 1000;
+/// Bytes of the name of a token or a ticket.
+pub const ASSET_NAME_BYTES: usize = 32;
+/// Intents that wait in a node for others to be settled with; a further one is refused and counted.
+pub const POOLED_INTENTS: usize = 1024;
+/// Those of one author among them.
+pub const POOLED_INTENTS_OF_ONE: usize = 32;
+/// How far ahead an intent that is gossiped may expire; one that would wait longer is refused.
+pub const INTENT_LIFETIME_MS: u64 = 30 * 24 * 60 * 60_000;
+/// Messages whose text is asked for because it came without; beyond it the one asked for in vain most
+/// often is given up, and where there is none such, a further event without its text is refused.
+pub const WANTED_PAYLOADS: usize = 4096;
+/// Texts that one packet asks for, or has answered.
+pub const WANTED_PER_PACKET: usize = 512;
+/// Moments at which messages expire that are remembered one by one; what expires after all of them is
+/// looked for once a minute.
+pub const EXPIRY_MOMENTS: usize = 65_536;
+/// Messages that one search returns at the most.
+pub const SEARCH_RESULTS: usize = 200;

@@ -118,6 +118,10 @@ impl Acting {
     /// # Errors
     /// If the action holds no access, or more than one, or one that changes.
     pub fn of(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
+        instance.action.derived(|| Self::read(instance))
+    }
+
+    fn read(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
         let logic = facts::logic_refs().access;
         let (consumed, created) = facts::pair(instance, logic)?;
         if consumed.resource.value_ref != created.resource.value_ref {

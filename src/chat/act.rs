@@ -10,8 +10,10 @@ use super::message::{Envelope, Link};
 use super::name::ChannelName;
 use super::permissions::Permission;
 use super::profile::{Certificate, Profile};
+use super::ticket::Redemption;
 use crate::base::key::{SecretKey, Signature};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, key, limits};
+use crate::machine::settlement::{PARTIES, Settlement};
 
 /// What an event does. The transaction it stands for is built from it (see `chat::build`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub enum Act {
     /// An act of a later version or a fork, under a logic of its own. Nodes that do not know the logic
     /// keep it, pass it on and show a placeholder.
     Extension { logic: Digest, data: Vec<u8> },
+    /// Carries out intents together, of whomever they are: all of them or none (`chat::settle`).
+    Settle { settlement: Settlement },
+    /// Opens a lane of a new member and uses up a ticket for it (`chat::ticket`).
+    RedeemTicket { joining: Joining, ticket: Box<Redemption> },
     /// In a channel of a workspace: says how far the author has seen the workspace. What binds the
     /// workspace's members binds here what comes after it.
     Anchor(Anchor),
@@ -151,7 +157,9 @@ impl Act {
     pub fn joining(&self) -> Option<&Joining> {
         match self {
             Self::CreateChannel { founder, .. } => Some(founder),
-            Self::JoinChannel(joining) | Self::Knock { asking: joining, .. } => Some(joining),
+            Self::JoinChannel(joining)
+            | Self::Knock { asking: joining, .. }
+            | Self::RedeemTicket { joining, .. } => Some(joining),
             _ => None,
         }
     }
@@ -161,6 +169,14 @@ impl Act {
         match self {
             Self::Anchor(anchor) => Some(anchor),
             _ => self.joining()?.under.as_ref().map(|under| &under.seen),
+        }
+    }
+
+    /// The bytes that an event's header may have with this act.
+    pub fn header_bytes(&self) -> usize {
+        match self {
+            Self::Settle { .. } => limits::SETTLEMENT_BYTES,
+            _ => limits::EVENT_HEADER_BYTES,
         }
     }
 
@@ -195,7 +211,9 @@ impl Act {
             | Self::JoinChannel(_)
             | Self::LeaveChannel { .. }
             | Self::Knock { .. }
-            | Self::CommitService(_) => None,
+            | Self::CommitService(_)
+            | Self::Settle { .. }
+            | Self::RedeemTicket { .. } => None,
         }
     }
 
@@ -219,6 +237,10 @@ impl Act {
             Self::UpdateChannel(change) => change.is_well_formed(),
             Self::GrantRole { role, .. } => role.is_well_formed(),
             Self::UpdateProfile { profile } => profile.is_well_formed(),
+            Self::Settle { settlement } => (1..=PARTIES).contains(&settlement.intents.len()),
+            Self::RedeemTicket { joining, ticket } => {
+                joining.profile.is_well_formed() && joining.grant.is_none() && ticket.label.is_well_formed()
+            }
             Self::Anchor(anchor) => !anchor.heads.is_empty(),
             Self::CommitService(_) | Self::AddChannel { .. } => true,
             Self::Extension { data, .. } => data.len() <= limits::EXTENSION_BYTES,

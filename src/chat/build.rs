@@ -4,6 +4,8 @@
 //! the event's own id and of what its lane held, so whoever verifies the event builds the action
 //! anew and runs the logics over it: the witness need not travel.
 
+use std::sync::OnceLock;
+
 use serde::Serialize;
 
 use super::access::{self, Authority, Role};
@@ -13,10 +15,12 @@ use super::logics::logics;
 use super::message::{Envelope, Relation, Says};
 use super::permissions::Permissions;
 use super::profile::Profile;
-use super::{channel, commitment, grant, message, revocation};
+use super::ticket::Redemption;
+use super::{asset, channel, commitment, grant, message, revocation};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, codec};
 use crate::machine::{
-    Action, ActionBuilder, AppData, ExpirableBlob, MachineError, NullifierKey, Resource, verify_action,
+    Action, ActionBuilder, AppData, BuiltAction, ExpirableBlob, MachineError, NullifierKey,
+    NullifierKeyCommitment, Resource, verify_built,
 };
 
 /// What a live lane holds: an access, permissions and a profile, made by its newest event.
@@ -57,8 +61,7 @@ pub struct Setting {
 /// # Errors
 /// The rule of the machine or of a logic that it breaks.
 pub fn verify(act: &Act, setting: &Setting, held: Option<Held>) -> Result<(), MachineError> {
-    let action = action(act, setting, held)?;
-    verify_action(logics(), &action)?;
+    verify_built(logics(), &build(act, setting, held)?)?;
     Ok(())
 }
 
@@ -67,6 +70,7 @@ pub fn profile_after(act: &Act, held: Option<Held>) -> Digest {
     match act {
         Act::CreateChannel { founder: joining, .. }
         | Act::JoinChannel(joining)
+        | Act::RedeemTicket { joining, .. }
         | Act::Knock { asking: joining, .. } => profile_hash(&joining.profile),
         Act::UpdateProfile { profile } => profile_hash(profile),
         _ => held.map(|held| held.profile).unwrap_or_default(),
@@ -78,6 +82,10 @@ pub fn profile_after(act: &Act, held: Option<Held>) -> Digest {
 /// # Errors
 /// [`MachineError`] if what the lane held cannot be consumed.
 pub fn action(act: &Act, setting: &Setting, held: Option<Held>) -> Result<Action, MachineError> {
+    build(act, setting, held).map(BuiltAction::into_action)
+}
+
+fn build(act: &Act, setting: &Setting, held: Option<Held>) -> Result<BuiltAction, MachineError> {
     let mut draft = Draft::new(setting, held.map(|held| held.after));
     let held_profile = held.map(|held| held.profile).unwrap_or_default();
     let profile_value = profile_after(act, held);
@@ -92,6 +100,12 @@ pub fn action(act: &Act, setting: &Setting, held: Option<Held>) -> Result<Action
         Act::JoinChannel(_) | Act::Knock { .. } => {
             draft.profile(held_profile, profile_value, leaves)?;
         }
+        Act::RedeemTicket { ticket, .. } => {
+            draft.profile(held_profile, profile_value, leaves)?;
+            draft.redeem(ticket)?;
+        }
+        // What it carries out are transactions of their own: see `chat::settle`.
+        Act::Settle { .. } => {}
         Act::LeaveChannel { .. } | Act::UpdateProfile { .. } => {
             draft.profile(held_profile, profile_value, leaves)?;
         }
@@ -108,7 +122,7 @@ pub fn action(act: &Act, setting: &Setting, held: Option<Held>) -> Result<Action
         // They give and take nothing here: a workspace's replica knows what they cite.
         Act::Anchor(_) | Act::AddChannel { .. } => {}
     }
-    draft.builder.build()
+    draft.builder.build_here()
 }
 
 fn says(envelope: &Envelope, setting: &Setting) -> Says {
@@ -129,6 +143,8 @@ struct Draft<'a> {
     /// The event that the lane goes on from.
     after: Option<EventId>,
     key: NullifierKey,
+    commitment: NullifierKeyCommitment,
+    user_label: Digest,
     builder: ActionBuilder,
     consumed: u8,
 }
@@ -150,7 +166,9 @@ impl<'a> Draft<'a> {
         // Public on purpose: in the transparent proving system the lane's signature decides who
         // may consume, not the secrecy of the key.
         let key = NullifierKey::from_bytes(setting.device.0);
-        Self { setting, after, key, builder: ActionBuilder::new(), consumed: 0 }
+        let label = access::Label { channel: setting.channel, identity: setting.identity };
+        let (commitment, user_label) = (key.commit(), facts::reference(&label));
+        Self { setting, after, key, commitment, user_label, builder: ActionBuilder::new(), consumed: 0 }
     }
 
     fn access(&mut self, ends: bool) -> Result<(), MachineError> {
@@ -167,7 +185,7 @@ impl<'a> Draft<'a> {
         let value = facts::reference(&value);
         self.pass(Passing {
             logic: facts::logic_refs().access,
-            label: facts::reference(&label),
+            label: self.user_label,
             held: self.after.is_some(),
             before: (value, before),
             after: (value, app_data),
@@ -181,7 +199,7 @@ impl<'a> Draft<'a> {
         let value = facts::reference(&value);
         self.pass(Passing {
             logic: facts::logic_refs().permissions,
-            label: facts::reference(&self.user_label()),
+            label: self.user_label,
             held: self.after.is_some(),
             before: (value, app_data.clone()),
             after: (value, app_data),
@@ -229,6 +247,18 @@ impl<'a> Draft<'a> {
         self.mint(facts::logic_refs().revocation, &label, &revocation::Value { then })
     }
 
+    /// One use of a ticket; what is left of it stays its owner's.
+    fn redeem(&mut self, ticket: &Redemption) -> Result<(), MachineError> {
+        let app_data = facts::app_data(&ticket.label, &asset::Value { owner: self.setting.identity });
+        let resource = ticket.resource;
+        self.builder.consume(resource, NullifierKey::default(), app_data.clone())?;
+        self.builder.create(Resource { quantity: 1, is_ephemeral: true, ..resource }, app_data.clone());
+        if resource.quantity > 1 {
+            self.builder.create(Resource { quantity: resource.quantity - 1, ..resource }, app_data);
+        }
+        Ok(())
+    }
+
     fn commitment(&mut self, value: &commitment::Commitment) -> Result<(), MachineError> {
         let label = commitment::Label { channel: self.setting.channel, provider: self.setting.identity };
         self.mint(facts::logic_refs().commitment, &label, value)
@@ -266,7 +296,7 @@ impl<'a> Draft<'a> {
             quantity: 1,
             is_ephemeral,
             nonce,
-            nk_commitment: self.key.commit(),
+            nk_commitment: self.commitment,
             rand_seed: [0; 32],
         };
         let consumed = resource(before.0, !held, self.nonce(held));
@@ -280,13 +310,18 @@ impl<'a> Draft<'a> {
     /// What makes a consumed resource unique: the event that mints it, or the one that the lane goes on
     /// from, and a count.
     fn nonce(&self, held: bool) -> Digest {
-        let (context, event) = match self.after.filter(|_| held) {
-            Some(after) => ("multichat 2026-11 held nonce", after),
-            None => ("multichat 2026-11 mint nonce", self.setting.event),
+        static KEYS: OnceLock<[[u8; 32]; 2]> = OnceLock::new();
+        let keys = KEYS.get_or_init(|| {
+            ["multichat 2026-11 held nonce", "multichat 2026-11 mint nonce"]
+                .map(|context| blake3::derive_key(context, b""))
+        });
+        let (key, event) = match self.after.filter(|_| held) {
+            Some(after) => (&keys[0], after),
+            None => (&keys[1], self.setting.event),
         };
-        let mut hasher = blake3::Hasher::new_derive_key(context);
-        hasher.update(event.as_bytes());
-        hasher.update(&[self.consumed]);
-        Digest(*hasher.finalize().as_bytes())
+        let mut bytes = [0; 33];
+        bytes[..32].copy_from_slice(event.as_bytes());
+        bytes[32] = self.consumed;
+        Digest(*blake3::keyed_hash(key, &bytes).as_bytes())
     }
 }

@@ -26,6 +26,8 @@ pub struct LogicRefs {
     pub channel: Digest,
     pub grant: Digest,
     pub revocation: Digest,
+    pub token: Digest,
+    pub ticket: Digest,
     pub commitment: Digest,
 }
 
@@ -40,13 +42,19 @@ pub fn logic_refs() -> &'static LogicRefs {
         channel: logic_ref("channel", VERSION),
         grant: logic_ref("grant", VERSION),
         revocation: logic_ref("revocation", VERSION),
+        token: logic_ref("token", VERSION),
+        ticket: logic_ref("ticket", VERSION),
         commitment: logic_ref("service_commitment", VERSION),
     })
 }
 
 /// The hash by which a resource commits to a label or a value.
 pub fn reference<T: Serialize>(fact: &T) -> Digest {
-    Digest(*blake3::hash(&codec::encode(fact)).as_bytes())
+    hash(&codec::encode(fact))
+}
+
+fn hash(encoded: &[u8]) -> Digest {
+    Digest(*blake3::hash(encoded).as_bytes())
 }
 
 /// Application data that carries a label and a value.
@@ -81,16 +89,30 @@ where
     L: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
+    let facts = read_counted(member)?;
+    if member.resource.quantity != 1 {
+        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
+    }
+    Ok(facts)
+}
+
+/// The same of a resource of which there may be any quantity.
+///
+/// # Errors
+/// A [`LogicError`] naming what does not fit.
+pub(super) fn read_counted<L, V>(member: &Member<'_>) -> Result<(L, V), LogicError>
+where
+    L: Serialize + DeserializeOwned,
+    V: Serialize + DeserializeOwned,
+{
     let [blob] = member.app_data.resource.as_slice() else {
         return Err(LogicError::invalid("a resource carries its facts"));
     };
-    let (label, value): (L, V) = codec::decode(&blob.blob, FACTS_BYTES)
+    let (label, value, split) = codec::decode_pair(&blob.blob, FACTS_BYTES)
         .map_err(|_| LogicError::invalid("the facts are those of the resource's logic"))?;
-    if reference(&label) != member.resource.label_ref || reference(&value) != member.resource.value_ref {
+    let (label_bytes, value_bytes) = blob.blob.split_at(split);
+    if hash(label_bytes) != member.resource.label_ref || hash(value_bytes) != member.resource.value_ref {
         return Err(LogicError::invalid("a resource commits to its facts"));
-    }
-    if member.resource.quantity != 1 {
-        return Err(LogicError::invalid("a resource of the chat has quantity 1"));
     }
     Ok((label, value))
 }

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::access::Role;
 use super::act::Standing;
 use super::channel::Change;
+use super::invite::Invite;
+use super::market::Wish;
 use super::message::{Content, Link};
 use super::name::ChannelName;
 use super::profile::Profile;
-use crate::base::{ChannelId, EventId, Identity};
+use crate::base::{ChannelId, EventId, Identity, Timestamp};
 
 /// One wish of one actor, as a door hands it in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -105,6 +107,29 @@ pub enum Intent {
         subject: Subject,
         then: Standing,
         reason: String,
+    },
+    /// Issue, give or swap tokens and tickets. What does not balance by itself waits for others.
+    Market {
+        channel: ChannelRef,
+        wish: Wish,
+    },
+    /// Find intents of others that balance together, in one channel or in all, and settle them.
+    Solve {
+        channel: Option<ChannelRef>,
+    },
+    /// Make an invite link: a role, never above the actor's own, for whoever holds it.
+    Invite {
+        channel: ChannelRef,
+        role: Role,
+        expires: Option<Timestamp>,
+    },
+    /// Become a member by an invite link.
+    UseInvite {
+        invite: Invite,
+    },
+    /// Found a successor of a channel, and close it.
+    Upgrade {
+        channel: ChannelRef,
     },
     /// Change how the actor is shown, in every channel they are in.
     UpdateProfile {

@@ -10,6 +10,8 @@ use super::message::MessageLogic;
 use super::permissions::PermissionsLogic;
 use super::profile::ProfileLogic;
 use super::revocation::RevocationLogic;
+use super::ticket::TicketLogic;
+use super::token::TokenLogic;
 use crate::machine::Logics;
 
 /// The chat's logics, made once.
@@ -24,6 +26,8 @@ pub fn logics() -> &'static Logics {
             .with(ChannelLogic)
             .with(GrantLogic)
             .with(RevocationLogic)
+            .with(TokenLogic)
+            .with(TicketLogic)
             .with(CommitmentLogic)
     })
 }

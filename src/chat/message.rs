@@ -136,6 +136,11 @@ impl Content {
         codec::encode(&Payload { style, body, formatted, origin })
     }
 
+    /// What a payload says, for search; `None` if it is none.
+    pub fn body_of(payload: &[u8]) -> Option<String> {
+        codec::decode::<Payload>(payload, limits::PAYLOAD_BYTES).ok().map(|payload| payload.body)
+    }
+
     /// A message as its event carries it; `None` if the payload is none or out of bounds.
     pub fn read(payload: &[u8], envelope: &Envelope) -> Option<Self> {
         let Payload { style, body, formatted, origin } =

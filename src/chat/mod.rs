@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod act;
+pub mod asset;
 pub mod build;
 pub mod channel;
 pub mod commitment;
@@ -12,11 +13,17 @@ pub mod flow;
 mod forged;
 pub mod grant;
 pub mod intent;
+pub mod invite;
 pub mod logics;
+pub mod market;
 pub mod message;
 pub mod name;
 pub mod permissions;
 pub mod policy;
 pub mod profile;
 pub mod revocation;
+pub mod settle;
+pub mod ticket;
+pub mod token;
 pub mod view;
+pub mod wording;

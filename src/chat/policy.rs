@@ -120,6 +120,33 @@ impl Policy {
         self.closed |= other.closed;
     }
 
+    /// The settings that make it what it is, where they are not the default ones.
+    pub fn changes(&self) -> Vec<Change> {
+        let roles = self.roles.iter().map(|(role, rule)| Change::Role { role: *role, rule: rule.clone() });
+        let people = self.people.iter().map(|(person, rule)| Change::Person { person: *person, rule: *rule });
+        let shared = self.shared.iter().map(|id| Change::Shared { workspace: *id, is_shared: true });
+        let plain = [
+            Change::Join(self.join),
+            Change::Flow(self.flow.clone()),
+            Change::Retention(self.retention),
+            Change::MaxTtl(self.max_ttl),
+            Change::SlowMode(self.slow_mode),
+            Change::Closed(self.closed),
+        ];
+        let mut without = Self::default();
+        plain
+            .into_iter()
+            .chain(roles)
+            .chain(people)
+            .chain(shared)
+            .filter(|change| {
+                let before = without.clone();
+                without.apply(change);
+                without != before
+            })
+            .collect()
+    }
+
     /// What somebody may do.
     pub fn permissions(&self, role: Role, person: &Identity) -> Permissions {
         let by = |held: Permissions, rule: &Rule| held.with(rule.allow).without(rule.deny);
@@ -272,6 +299,21 @@ mod tests {
         policy.max_ttl = Some(300);
         assert!(policy.permits_message(&envelope, Timestamp(100)).is_err());
         assert!(policy.permits_message(&envelope, Timestamp(200)).is_ok());
+    }
+
+    #[test]
+    fn a_policy_is_what_its_settings_make_it() {
+        assert_eq!(Policy::default().changes(), []);
+        let mut policy = Policy::default();
+        let voice = RoleRule { name: "voice".into(), rule: rule(&[Permission::Pin], &[]) };
+        let changes = [
+            Change::Join(JoinRule::Knock),
+            Change::Retention(Some(9)),
+            Change::Role { role: Role::Custom(900), rule: voice },
+            Change::Person { person: SOMEBODY, rule: rule(&[], &[Permission::SendMessage]) },
+        ];
+        changes.iter().for_each(|change| policy.apply(change));
+        assert_eq!(policy.changes(), changes);
     }
 
     #[test]

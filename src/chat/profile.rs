@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{Acting, Label};
 use super::facts::{self, Passage};
-use crate::base::key::{self, SecretKey, Signature};
+use crate::base::key::{self, SecretKey, Signature, Signed};
 use crate::base::{Digest, Identity, Timestamp, limits};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
@@ -69,7 +69,14 @@ impl Certificate {
 
     /// Whether the identity really signed it. It says nothing about time.
     pub fn is_authentic(&self) -> bool {
-        key::verify(&self.identity, &Self::statement(&self.device, self.expires), &self.signature)
+        let Signed { key, message, signature } = self.signed();
+        key::verify(&key, &message, &signature)
+    }
+
+    /// What the identity has to have signed.
+    pub fn signed(&self) -> Signed {
+        let message = Self::statement(&self.device, self.expires);
+        Signed { key: self.identity, message, signature: self.signature }
     }
 
     fn statement(device: &Identity, expires: Timestamp) -> Vec<u8> {

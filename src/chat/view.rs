@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Role;
 use super::act::Standing;
+use super::asset::Asset;
 use super::channel::Change;
 use super::message::{Content, Link};
 use super::policy::Policy;
@@ -48,6 +49,35 @@ pub struct News {
     /// The tag of the local submission that caused it, or 0.
     pub tag: u64,
     pub what: What,
+}
+
+/// What is owned in a channel, and what people want of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MarketView {
+    pub holdings: Vec<HoldingView>,
+    pub intents: Vec<IntentView>,
+}
+
+/// So much of something that somebody owns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HoldingView {
+    pub owner: Identity,
+    pub quantity: u128,
+    pub asset: Asset,
+}
+
+/// An intent that waits for others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IntentView {
+    pub id: Digest,
+    pub author: Identity,
+    pub expires: Timestamp,
+    /// Whether anybody may take part.
+    pub is_open: bool,
+    /// Whether it is of somebody whom this node speaks for.
+    pub is_ours: bool,
+    pub gives: Vec<(Asset, u128)>,
+    pub takes: Vec<(Asset, u128)>,
 }
 
 /// What happened.

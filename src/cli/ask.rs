@@ -1,9 +1,11 @@
 //! The commands that ask the running node, and how its answers look to a person.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::base::config::irc_parts;
 use crate::control::{
-    Answer, ChannelReport, ChannelSummary, Client, Done, MemberReport, MessageReport, Place, Request,
-    StatusReport,
+    Answer, ChannelReport, ChannelSummary, Client, Done, FoundReport, MemberReport, MessageReport, Place,
+    Request, StatusReport, Then,
 };
 use crate::matrix::homeserver::Homeserver;
 use crate::matrix::proto::registration::Registration;
@@ -12,6 +14,7 @@ use super::args::{self, Ask, Channel, Link};
 use super::calendar;
 use super::failure::Failure;
 use super::load::LoadedConfig;
+use super::market;
 use super::output::{Output, columns};
 
 /// Asks and prints.
@@ -53,17 +56,30 @@ pub async fn run(command: &Ask, loaded: &LoadedConfig, output: &mut Output) -> R
             let Answer::History(messages) = node.ask(&request).await? else { return Err(surprise()) };
             output.report(&messages, |messages| history_lines(messages, channel, limit))?;
         }
+        Ask::Intent(command) => market::intent(&mut node, command, output).await?,
+        Ask::Solver(command) => market::solver(&mut node, command, output).await?,
         Ask::Link(link) => {
             let (request, said) = link_request(link, loaded, &mut node).await?;
             wish(&mut node, request, said, output).await?;
+        }
+        Ask::Channel(Channel::Policy { name, setting: None, .. }) => {
+            let policy = channel_report(&mut node, name).await?.policy;
+            output.report(&policy, |policy| policy_lines(policy))?;
+        }
+        Ask::Search { words, channel, limit } => {
+            let (words, channel, limit) = (words.join(" "), channel.clone(), *limit as usize);
+            let request = Request::Search { words, channel, limit };
+            let Answer::Found(found) = node.ask(&request).await? else { return Err(surprise()) };
+            output.report(&found, |found| found_lines(found))?;
         }
         Ask::Channel(channel) => {
             let (request, said) = channel_request(channel)?;
             wish(&mut node, request, said, output).await?;
         }
-        Ask::Send { channel, text, acting } => {
+        Ask::Send { channel, text, expire, acting } => {
             let (channel, text, user) = (channel.clone(), text.clone(), acting.user.clone());
-            wish(&mut node, Request::Send { channel, text, user }, "sent", output).await?;
+            let expires_at_ms = expire.map(from_now);
+            wish(&mut node, Request::Send { channel, text, expires_at_ms, user }, "sent", output).await?;
         }
     }
     Ok(())
@@ -95,7 +111,12 @@ async fn wish(node: &mut Client, request: Request, said: &str, output: &mut Outp
     output.report(&done, |done: &Done| {
         let words = [Some(said), done.channel.as_deref(), done.event.as_deref()];
         let note = if done.event.is_none() && said == "joined" { " (was a member already)" } else { "" };
-        vec![format!("{}{note}", words.into_iter().flatten().collect::<Vec<_>>().join(" "))]
+        let mut lines = vec![format!("{}{note}", words.into_iter().flatten().collect::<Vec<_>>().join(" "))];
+        lines.extend(
+            done.withheld.iter().map(|sink| format!("not carried to {sink}: it is not cleared for it")),
+        );
+        lines.extend(done.invite.clone());
+        lines
     })?;
     Ok(())
 }
@@ -112,8 +133,40 @@ fn channel_request(channel: &Channel) -> Result<(Request, &'static str), Failure
         Channel::Leave { name, acting } => {
             (Request::Leave { channel: name.clone(), user: acting.user.clone() }, "left")
         }
-        Channel::Show { .. } => return Err(surprise()),
+        Channel::Grant { name, who, role, acting } => {
+            let (channel, who, role) = (name.clone(), who.clone(), role.clone());
+            (Request::Grant { channel, who, role, user: acting.user.clone() }, "granted")
+        }
+        Channel::Revoke { name, who, to, because } => {
+            (revocation(name, who, Then::Demoted(to.clone()), because), "revoked")
+        }
+        Channel::Kick { name, who, because } => (revocation(name, who, Then::Kicked, because), "kicked"),
+        Channel::Ban { name, who, because } => (revocation(name, who, Then::Banned, because), "banned"),
+        Channel::Unban { name, who, because } => (revocation(name, who, Then::Unbanned, because), "unbanned"),
+        Channel::Policy { name, setting: Some(setting), values, user } => {
+            let (channel, setting, values) = (name.clone(), setting.clone(), values.clone());
+            (Request::Policy { channel, setting, values, user: user.clone() }, "changed")
+        }
+        Channel::Invite { name, role, expire, acting } => {
+            let (channel, role, user) = (name.clone(), role.clone(), acting.user.clone());
+            (Request::Invite { channel, role, expires_at_ms: expire.0.map(from_now), user }, "invited to")
+        }
+        Channel::Upgrade { name, acting } => {
+            (Request::Upgrade { channel: name.clone(), user: acting.user.clone() }, "goes on as")
+        }
+        Channel::Policy { setting: None, .. } | Channel::Show { .. } => return Err(surprise()),
     })
+}
+
+fn revocation(channel: &str, who: &str, then: Then, because: &args::Because) -> Request {
+    let (channel, who, reason) = (channel.to_owned(), who.to_owned(), because.reason.clone());
+    Request::Revoke { channel, who, then, reason, user: because.acting.user.clone() }
+}
+
+/// The moment that comes after so many milliseconds. The node is on this machine: its clock is ours.
+fn from_now(ms: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_millis() as u64).saturating_add(ms)
 }
 
 async fn link_request(
@@ -191,7 +244,7 @@ pub fn read_registration(path: &str) -> Result<Registration, Failure> {
     Registration::from_yaml(&text).map_err(|error| Failure::new(format!("{path}: {error}")))
 }
 
-fn surprise() -> Failure {
+pub(super) fn surprise() -> Failure {
     Failure::new("the node's answer fits another question: is it of another version? restart it")
 }
 
@@ -209,6 +262,12 @@ fn status_lines(status: &StatusReport) -> Vec<String> {
     rows.extend(
         status.refused.iter().map(|refused| ("refused", format!("{} {}", refused.count, refused.reason))),
     );
+    if status.wanted_texts > 0 {
+        rows.push(("texts", format!("{} lacking, asked for", status.wanted_texts)));
+    }
+    rows.extend(status.exports.iter().map(|export| {
+        ("export", format!("{} {} carried, {} withheld", export.sink, export.carried, export.withheld))
+    }));
     columns(&rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>())
 }
 
@@ -255,10 +314,26 @@ fn channel_lines(channel: &ChannelReport) -> Vec<String> {
         vec!["topic".to_owned(), channel.topic.clone()],
         vec!["created".to_owned(), format!("{} UTC", calendar::stamp(channel.created_at_ms))],
     ];
+    let setting =
+        |(setting, value): &(String, String)| vec!["policy".to_owned(), format!("{setting} {value}")];
+    rows.extend(channel.policy.iter().map(setting));
     rows.extend(channel.links.iter().map(|place| vec!["link".to_owned(), place.to_string()]));
     let mut lines = columns(&rows);
     lines.extend(members_lines(&channel.members).into_iter().map(|line| format!("member   {line}")));
     lines
+}
+
+fn policy_lines(policy: &[(String, String)]) -> Vec<String> {
+    columns(&policy.iter().map(|(setting, value)| vec![setting.clone(), value.clone()]).collect::<Vec<_>>())
+}
+
+fn found_lines(found: &[FoundReport]) -> Vec<String> {
+    let lines = found.iter().flat_map(|found| {
+        let mut lines = message_lines(&found.message);
+        lines.iter_mut().take(1).for_each(|line| *line = format!("{}  {line}", found.channel));
+        lines
+    });
+    or_none(lines.collect(), "nothing was found")
 }
 
 fn history_lines(messages: &[MessageReport], channel: &str, limit: usize) -> Vec<String> {

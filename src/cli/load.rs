@@ -47,7 +47,9 @@ pub fn load(given: Option<&Path>) -> Result<LoadedConfig, Failure> {
     if let Some(matrix) = &mut config.matrix {
         matrix.registration = utf8(&dir.join(&matrix.registration))?;
     }
-    for tls in config.irc.listen.iter_mut().filter_map(|listen| listen.tls.as_mut()) {
+    let listeners = config.irc.listen.iter_mut().filter_map(|listen| listen.tls.as_mut());
+    let networks = config.irc.networks.values_mut().filter_map(|network| network.client_cert.as_mut());
+    for tls in listeners.chain(networks) {
         tls.cert = utf8(&dir.join(&tls.cert))?;
         tls.key = utf8(&dir.join(&tls.key))?;
     }

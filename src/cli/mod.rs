@@ -4,13 +4,16 @@
 
 mod args;
 mod ask;
+mod backup;
 mod calendar;
 pub mod demo;
 mod doctor;
 mod failure;
 mod init;
 mod load;
+mod market;
 mod output;
+pub mod simulate;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -56,6 +59,10 @@ fn dispatch(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
         Command::Run => run_node(config),
         Command::Doctor => block_on(doctor::run(config, output)),
         Command::Demo { .. } => Ok(()),
+        Command::Simulate(wanted) => simulate::run(&wanted, output),
+        Command::Backup { path } => block_on(backup::backup(&path, &load(config)?, output)),
+        Command::Restore { path, force } => block_on(backup::restore(&path, force, &load(config)?, output)),
+        Command::VerifyStore { path } => backup::verify(path.as_deref(), &load(config)?, output),
         Command::Ask(command) => block_on(ask::run(&command, &load(config)?, output)),
     }
 }

@@ -91,6 +91,20 @@ impl Client {
         }
     }
 
+    /// Asks for something that takes as long as it takes.
+    ///
+    /// # Errors
+    /// As of [`Client::ask`].
+    pub async fn ask_patiently(&mut self, request: &Request) -> Result<Answer, AskError> {
+        match self.exchange(request).await {
+            Ok(Answer::Refused(refused)) => {
+                Err(AskError::Refused { kind: refused.kind, reason: refused.reason })
+            }
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(AskError::Broken(format!("the talk with the node broke off ({error})"))),
+        }
+    }
+
     async fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');

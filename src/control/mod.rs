@@ -4,6 +4,7 @@
 //! to the node and shows what the node says.
 
 mod client;
+mod market;
 mod place;
 mod protocol;
 mod reports;
@@ -15,12 +16,14 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 pub use client::{AskError, Client};
+pub use market::{AssetReport, HoldingReport, IntentReport, MarketReport, MarketWish};
 pub use place::Place;
-pub use protocol::{Answer, Done, Refused, Request};
+pub use protocol::{Answer, Done, Refused, Request, Then};
 pub use reports::{
-    ChannelReport, ChannelSummary, DoorReport, MemberReport, MessageReport, RefusedReport, StatusReport,
+    ChannelReport, ChannelSummary, DoorReport, ExportReport, FoundReport, MemberReport, MessageReport,
+    RefusedReport, StatusReport,
 };
-pub use server::{Socket, serve};
+pub use server::{Neighbourhood, Socket, remembered_addresses, serve};
 
 /// Bytes of a request; a longer one is refused and the connection closed. It holds the longest
 /// body with every byte escaped.

@@ -1,15 +1,22 @@
 //! What passes over the control socket, as values. Names are spelled as a person types them; what
 //! an answer holds is exactly what `--json` prints.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use super::market::{BadAmount, MarketReport, MarketWish};
 use super::place::Place;
-use super::reports::{ChannelReport, ChannelSummary, MessageReport, StatusReport};
-use crate::base::{ChannelId, Kind};
-use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use super::reports::{ChannelReport, ChannelSummary, FoundReport, MessageReport, StatusReport};
+use crate::base::{ChannelId, Identity, Kind, Timestamp};
+use crate::chat::act::Standing;
+use crate::chat::intent::{Actor, ChannelRef, Intent, Subject, Submission};
+use crate::chat::invite::Invite;
 use crate::chat::message::Content;
 use crate::chat::name::{BadName, ChannelName};
 use crate::chat::profile::Profile;
+use crate::chat::view::{ChannelView, Member};
+use crate::chat::wording::{self, BadSetting};
 
 /// One request, such as `{"do":"send","channel":"#rust","text":"hello"}`. A channel is a name with
 /// or without its `#`, or an id.
@@ -45,8 +52,81 @@ pub enum Request {
     Send {
         channel: String,
         text: String,
+        /// When it is to be deleted everywhere, in milliseconds since the Unix epoch.
+        #[serde(default)]
+        expires_at_ms: Option<u64>,
         #[serde(default, rename = "as")]
         user: Option<String>,
+    },
+    /// Issue, give or swap tokens and tickets.
+    Market {
+        channel: String,
+        wish: MarketWish,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// What is owned in a channel, and what waits there.
+    MarketOf {
+        channel: String,
+    },
+    /// Bring intents that balance together, in one channel or in all.
+    Solve {
+        #[serde(default)]
+        channel: Option<String>,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Give somebody a role.
+    Grant {
+        channel: String,
+        who: String,
+        role: String,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Take a role from somebody, or put them out.
+    Revoke {
+        channel: String,
+        who: String,
+        then: Then,
+        #[serde(default)]
+        reason: String,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Change a setting: see `chat::wording`.
+    Policy {
+        channel: String,
+        setting: String,
+        values: Vec<String>,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Make an invite link.
+    Invite {
+        channel: String,
+        role: String,
+        #[serde(default)]
+        expires_at_ms: Option<u64>,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Found a successor and close the channel.
+    Upgrade {
+        channel: String,
+        #[serde(default, rename = "as")]
+        user: Option<String>,
+    },
+    /// Messages that hold all of these words.
+    Search {
+        words: String,
+        #[serde(default)]
+        channel: Option<String>,
+        limit: usize,
+    },
+    /// Copy the store to a new file.
+    Backup {
+        path: String,
     },
     /// Bridge a channel to a place.
     Link {
@@ -65,6 +145,17 @@ pub enum Request {
     },
 }
 
+/// What somebody is after a revocation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    Kicked,
+    Banned,
+    Unbanned,
+    /// Still in, in this role.
+    Demoted(String),
+}
+
 /// What comes back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +164,9 @@ pub enum Answer {
     Channels(Vec<ChannelSummary>),
     Channel(ChannelReport),
     History(Vec<MessageReport>),
+    Market(MarketReport),
+    /// Newest first.
+    Found(Vec<FoundReport>),
     /// It is durable.
     Done(Done),
     Refused(Refused),
@@ -83,6 +177,12 @@ pub enum Answer {
 pub struct Done {
     pub channel: Option<String>,
     pub event: Option<String>,
+    /// Sinks it did not go to, for the channel or the message does not let it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
+    /// The invite link that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
 }
 
 /// Why not, in one line with what to do.
@@ -101,9 +201,17 @@ impl Request {
             | Self::Join { channel, .. }
             | Self::Leave { channel, .. }
             | Self::Send { channel, .. }
+            | Self::Grant { channel, .. }
+            | Self::Revoke { channel, .. }
+            | Self::Policy { channel, .. }
+            | Self::Invite { channel, .. }
+            | Self::Upgrade { channel, .. }
             | Self::Link { channel, .. }
+            | Self::Market { channel, .. }
+            | Self::MarketOf { channel }
             | Self::History { channel, .. } => Some(channel),
-            Self::Status | Self::Channels | Self::Unlink { .. } => None,
+            Self::Solve { channel, .. } | Self::Search { channel, .. } => channel.as_deref(),
+            Self::Status | Self::Channels | Self::Unlink { .. } | Self::Backup { .. } => None,
         }
     }
 
@@ -113,35 +221,127 @@ impl Request {
             Self::Create { user, .. }
             | Self::Join { user, .. }
             | Self::Leave { user, .. }
+            | Self::Market { user, .. }
+            | Self::Solve { user, .. }
+            | Self::Grant { user, .. }
+            | Self::Revoke { user, .. }
+            | Self::Policy { user, .. }
+            | Self::Invite { user, .. }
+            | Self::Upgrade { user, .. }
             | Self::Send { user, .. } => user.as_deref(),
             _ => None,
         }
     }
 
-    /// The wish in it; `None` for a question.
-    pub(super) fn into_submission(self) -> Result<Option<Submission>, BadName> {
+    /// The wish in it; `None` for a question. `view` is the channel it names, if this node has it: what
+    /// roles are called and who is who is the channel's own.
+    pub(super) fn into_submission(self, view: Option<&ChannelView>) -> Result<Option<Submission>, Unclear> {
+        let policy = view.map(|view| view.policy.clone()).unwrap_or_default();
+        let role = |name: &str| policy.role_named(name).ok_or_else(|| Unclear::Role(name.to_owned()));
         let (user, intent) = match self {
             Self::Create { channel, topic, user } => {
-                (user, Intent::CreateChannel { name: with_hash(&channel).parse::<ChannelName>()?, topic })
+                let name = with_hash(&channel).parse::<ChannelName>().map_err(Unclear::Name)?;
+                (user, Intent::CreateChannel { name, topic })
             }
-            Self::Join { channel, user } => {
-                (user, Intent::JoinChannel { channel: channel_ref(&channel), create: false })
-            }
+            Self::Join { channel, user } => match channel.parse::<Invite>() {
+                Ok(invite) => (user, Intent::UseInvite { invite }),
+                Err(_) => (user, Intent::JoinChannel { channel: channel_ref(&channel), create: false }),
+            },
             Self::Leave { channel, user } => {
                 (user, Intent::LeaveChannel { channel: channel_ref(&channel), reason: String::new() })
             }
-            Self::Send { channel, text, user } => {
-                let content = Content::text(text);
+            Self::Send { channel, text, expires_at_ms, user } => {
+                let mut content = Content::text(text);
+                content.envelope.expires = expires_at_ms.map(Timestamp);
                 (user, Intent::SendMessage { channel: channel_ref(&channel), content })
             }
+            Self::Grant { channel, who, role: name, user } => {
+                let (channel, subject, role) = (channel_ref(&channel), subject(&who), role(&name)?);
+                (user, Intent::GrantRole { channel, subject, role })
+            }
+            Self::Revoke { channel, who, then, reason, user } => {
+                let then = match then {
+                    Then::Kicked => Standing::Out,
+                    Then::Banned => Standing::Banned,
+                    Then::Unbanned => Standing::Free,
+                    Then::Demoted(name) => Standing::Demoted(role(&name)?),
+                };
+                let (channel, subject) = (channel_ref(&channel), subject(&who));
+                (user, Intent::RevokeRole { channel, subject, then, reason })
+            }
+            Self::Policy { channel, setting, values, user } => {
+                let who = |name: &str| view.and_then(|view| person(view, name));
+                let change = wording::change(&setting, &values, &policy, who).map_err(Unclear::Setting)?;
+                (user, Intent::UpdateChannel { channel: channel_ref(&channel), change })
+            }
+            Self::Invite { channel, role: name, expires_at_ms, user } => {
+                let (channel, role) = (channel_ref(&channel), role(&name)?);
+                (user, Intent::Invite { channel, role, expires: expires_at_ms.map(Timestamp) })
+            }
+            Self::Upgrade { channel, user } => (user, Intent::Upgrade { channel: channel_ref(&channel) }),
             Self::Link { channel, place } => {
                 (None, Intent::Link { channel: channel_ref(&channel), link: place.into(), create: false })
             }
             Self::Unlink { place } => (None, Intent::Unlink { link: place.into() }),
-            Self::Status | Self::Channels | Self::Channel { .. } | Self::History { .. } => return Ok(None),
+            Self::Market { channel, wish, user } => {
+                let wish = wish.into_wish().map_err(Unclear::Amount)?;
+                (user, Intent::Market { channel: channel_ref(&channel), wish })
+            }
+            Self::Solve { channel, user } => {
+                (user, Intent::Solve { channel: channel.as_deref().map(channel_ref) })
+            }
+            Self::Status
+            | Self::Channels
+            | Self::Channel { .. }
+            | Self::MarketOf { .. }
+            | Self::History { .. }
+            | Self::Search { .. }
+            | Self::Backup { .. } => return Ok(None),
         };
         Ok(Some(Submission { actor: actor(user), intent, via: None, join_first: false, tag: 0 }))
     }
+}
+
+/// Why a request is no wish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Unclear {
+    Name(BadName),
+    /// No role of the channel is called that.
+    Role(String),
+    Setting(BadSetting),
+    Amount(BadAmount),
+}
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(bad) => bad.fmt(f),
+            Self::Role(name) => {
+                write!(f, "`{name}` is no role: admin, moderator, member, or one of the channel's own")
+            }
+            Self::Setting(bad) => bad.fmt(f),
+            Self::Amount(bad) => bad.fmt(f),
+        }
+    }
+}
+
+/// Somebody as they were typed: an identity, an account or a name.
+fn subject(who: &str) -> Subject {
+    match who.parse() {
+        Ok(identity) => Subject::Identity(identity),
+        Err(_) => Subject::Name(who.to_owned()),
+    }
+}
+
+/// The one person of a channel that goes by this.
+fn person(view: &ChannelView, name: &str) -> Option<Identity> {
+    if let Ok(identity) = name.parse() {
+        return Some(identity);
+    }
+    let goes_by =
+        |member: &&Member| member.profile.home == name || member.profile.username.eq_ignore_ascii_case(name);
+    let mut found = view.members.iter().filter(goes_by);
+    found.next().filter(|_| found.next().is_none()).map(|member| member.identity)
 }
 
 /// The name as the node keeps it: with `#` (which a shell takes for a comment), in lower case.
@@ -188,7 +388,22 @@ mod tests {
         check(r#"{"do":"status"}"#, Request::Status);
         check(
             r##"{"do":"send","channel":"#a","text":"hi","as":"carol"}"##,
-            Request::Send { channel: "#a".into(), text: "hi".into(), user: Some("carol".into()) },
+            Request::Send {
+                channel: "#a".into(),
+                text: "hi".into(),
+                expires_at_ms: None,
+                user: Some("carol".into()),
+            },
+        );
+        check(
+            r#"{"do":"revoke","channel":"a","who":"eve","then":{"demoted":"member"}}"#,
+            Request::Revoke {
+                channel: "a".into(),
+                who: "eve".into(),
+                then: Then::Demoted("member".into()),
+                reason: String::new(),
+                user: None,
+            },
         );
         check(
             r##"{"do":"unlink","place":{"irc":{"network":"h:1","channel":"#a"}}}"##,

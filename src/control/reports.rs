@@ -4,11 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
-use crate::chat::access::Role;
 use crate::chat::act::Standing;
 use crate::chat::message::Style;
+use crate::chat::policy::Policy;
 use crate::chat::view::{ChannelView, Member, News, What};
-use crate::port::NodeStatus;
+use crate::chat::wording;
+use crate::port::{Exports, NodeStatus};
 
 /// The node about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,6 +22,10 @@ pub struct StatusReport {
     pub pending_events: usize,
     pub outbox: Vec<DoorReport>,
     pub refused: Vec<RefusedReport>,
+    /// Messages that went to the far sides of links, and those kept from them.
+    pub exports: Vec<ExportReport>,
+    /// Messages held without their text, which is asked for.
+    pub wanted_texts: usize,
     /// Equal on nodes that hold the same.
     pub state_root: String,
 }
@@ -37,6 +42,22 @@ pub struct DoorReport {
 pub struct RefusedReport {
     pub reason: String,
     pub count: u64,
+}
+
+/// What went to one sink since the node started.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExportReport {
+    pub sink: String,
+    pub carried: u64,
+    /// Not carried, for the channel or the message does not let it.
+    pub withheld: u64,
+}
+
+/// A message that was found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FoundReport {
+    pub channel: String,
+    pub message: MessageReport,
 }
 
 /// A channel without its members.
@@ -57,6 +78,8 @@ pub struct ChannelReport {
     pub id: String,
     pub topic: String,
     pub created_at_ms: u64,
+    /// Who may join and whatever else is not as it is by default: setting and value.
+    pub policy: Vec<(String, String)>,
     pub members: Vec<MemberReport>,
     pub links: Vec<Place>,
 }
@@ -100,6 +123,12 @@ impl From<NodeStatus> for StatusReport {
                 .into_iter()
                 .map(|(reason, count)| RefusedReport { reason, count })
                 .collect(),
+            exports: status
+                .exports
+                .into_iter()
+                .map(|Exports { sink, carried, withheld }| ExportReport { sink, carried, withheld })
+                .collect(),
+            wanted_texts: status.wanted_texts,
             state_root: status.state_root.to_string(),
         }
     }
@@ -125,28 +154,39 @@ impl From<&ChannelView> for ChannelReport {
             id: view.id.to_string(),
             topic: view.topic.clone(),
             created_at_ms: view.created_at.0,
-            members: view.members.iter().map(MemberReport::from).collect(),
+            policy: wording::policy_lines(&view.policy),
+            members: view
+                .members
+                .iter()
+                .map(|member| MemberReport::in_channel(member, &view.policy))
+                .collect(),
             links: view.links.iter().map(Place::from).collect(),
         }
     }
 }
 
+impl MemberReport {
+    /// With the role under the name that the channel gave it.
+    fn in_channel(member: &Member, policy: &Policy) -> Self {
+        Self { role: policy.role_name(member.role), ..Self::from(member) }
+    }
+}
+
 impl From<&Member> for MemberReport {
     fn from(member: &Member) -> Self {
-        let role = match member.role {
-            Role::Founder => "founder",
-            Role::Admin => "admin",
-            Role::Moderator => "moderator",
-            Role::Member => "member",
-            Role::Custom(_) => "custom",
-        };
         Self {
             name: member.profile.name().to_owned(),
             username: member.profile.username.clone(),
             home: member.profile.home.clone(),
-            role: role.into(),
+            role: member.role.name().to_owned(),
             identity: member.identity.to_string(),
         }
+    }
+}
+
+impl From<&News> for FoundReport {
+    fn from(news: &News) -> Self {
+        Self { channel: news.channel_name.clone(), message: MessageReport::from(news) }
     }
 }
 
@@ -180,7 +220,10 @@ impl From<&News> for MessageReport {
             }
             What::Withdrawn => ("withdrawn", String::new()),
             What::Redacted { target, reason, .. } => ("redacted", format!("{target} ({reason})")),
-            What::Changed(change) => ("changed", format!("{change:?}")),
+            What::Changed(change) => {
+                let (setting, value) = wording::change_words(change);
+                ("changed", format!("{setting} {value}"))
+            }
             What::Knocked { reason } => ("knocked", reason.clone()),
             What::Unknown { logic } => ("unknown", logic.to_string()),
             What::Linked(link) => ("linked", Place::from(link).to_string()),

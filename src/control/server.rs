@@ -9,18 +9,27 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::market::MarketReport;
 use super::protocol::{as_named, with_hash};
-use super::reports::{ChannelReport, ChannelSummary, MessageReport, StatusReport};
+use super::reports::{ChannelReport, ChannelSummary, FoundReport, MessageReport, StatusReport};
 use super::{ANSWER_BYTES, Answer, CONNECTIONS, Done, REQUEST_BYTES, Refused, Request, read_line};
 use crate::base::{EventId, Kind, limits};
+use crate::chat::invite::Invite;
 use crate::chat::view::ChannelView;
-use crate::port::{Fault, Handle, HistoryQuery, Range, Refusal, Stopped};
+use crate::port::{Fault, Handle, HistoryQuery, Range, Receipt, Refusal, SearchQuery, Stopped};
 
 /// How long a connection may stay silent.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long a node waits for a channel that an invite link leads to.
+const FETCH: Duration = Duration::from_secs(20);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(200);
+/// What the notes of addresses begin with.
+const ADDRESS_NOTE: &str = "address ";
 /// How long answers that are under way may take when the node stops.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -28,8 +37,23 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Socket {
     path: PathBuf,
     listener: UnixListener,
+    around: Neighbourhood,
     /// Held for its lock.
     _lock: File,
+}
+
+/// How this node and others reach each other.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbourhood {
+    /// Where others reach this node.
+    pub addresses: Vec<String>,
+    /// Takes addresses of nodes that are worth dialling.
+    pub introduce: Option<mpsc::Sender<String>>,
+}
+
+/// The addresses that invite links brought, as they were remembered.
+pub fn remembered_addresses(notes: Vec<(String, Vec<u8>)>) -> Vec<String> {
+    notes.into_iter().filter_map(|(key, _)| key.strip_prefix(ADDRESS_NOTE).map(str::to_owned)).collect()
 }
 
 /// Binds the socket at `path` and answers until cancelled.
@@ -60,7 +84,15 @@ impl Socket {
             };
             Fault::new(Kind::Permanent, message)
         })?;
-        Ok(Self { path: path.to_owned(), listener, _lock: lock })
+        let around = Neighbourhood::default();
+        Ok(Self { path: path.to_owned(), listener, around, _lock: lock })
+    }
+
+    /// With what it takes to make and use invite links between nodes.
+    #[must_use]
+    pub fn near(mut self, around: Neighbourhood) -> Self {
+        self.around = around;
+        self
     }
 
     /// Answers until cancelled, then removes the socket file.
@@ -74,7 +106,8 @@ impl Socket {
                 _ = connections.join_next(), if !has_room => {}
                 accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(converse(stream, handle.clone(), cancel.clone()));
+                        let desk = Desk { handle: handle.clone(), around: self.around.clone() };
+                        connections.spawn(converse(stream, desk, cancel.clone()));
                     }
                     Err(error) => {
                         tracing::warn!("control socket: {error}");
@@ -129,7 +162,13 @@ fn bind_privately(dir: &Path, path: &Path) -> io::Result<UnixListener> {
     bound
 }
 
-async fn converse(stream: UnixStream, handle: Handle, cancel: CancellationToken) {
+/// What answering takes.
+struct Desk {
+    handle: Handle,
+    around: Neighbourhood,
+}
+
+async fn converse(stream: UnixStream, desk: Desk, cancel: CancellationToken) {
     let mut stream = BufReader::new(stream);
     loop {
         let line = tokio::select! {
@@ -137,7 +176,7 @@ async fn converse(stream: UnixStream, handle: Handle, cancel: CancellationToken)
             line = tokio::time::timeout(IDLE, read_line(&mut stream, REQUEST_BYTES)) => line,
         };
         let (answer, goes_on) = match line {
-            Ok(Ok(Some(line))) => (answer_line(&line, &handle).await, true),
+            Ok(Ok(Some(line))) => (answer_line(&line, &desk).await, true),
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 (refused(Kind::Invalid, format!("the request is too long: {error}")), false)
             }
@@ -159,14 +198,15 @@ fn encode(answer: &Answer) -> Vec<u8> {
     line
 }
 
-async fn answer_line(line: &[u8], handle: &Handle) -> Answer {
+async fn answer_line(line: &[u8], desk: &Desk) -> Answer {
     match serde_json::from_slice::<Request>(line) {
-        Ok(request) => answer(request, handle).await.unwrap_or_else(Answer::Refused),
+        Ok(request) => answer(request, desk).await.unwrap_or_else(Answer::Refused),
         Err(error) => refused(Kind::Invalid, format!("not a request: {error}")),
     }
 }
 
-async fn answer(request: Request, handle: &Handle) -> Result<Answer, Refused> {
+async fn answer(request: Request, desk: &Desk) -> Result<Answer, Refused> {
+    let handle = &desk.handle;
     match request {
         Request::Status => Ok(Answer::Status(StatusReport::from(handle.status().await?))),
         Request::Channels => {
@@ -176,8 +216,26 @@ async fn answer(request: Request, handle: &Handle) -> Result<Answer, Refused> {
         Request::Channel { channel } => {
             Ok(Answer::Channel(ChannelReport::from(&find(handle, &channel).await?)))
         }
+        Request::MarketOf { channel } => {
+            let channel = find(handle, &channel).await?;
+            let market = handle.market(channel.id).await?;
+            Ok(Answer::Market(MarketReport::of(&market, &channel)))
+        }
         Request::History { channel, before, limit } => history(handle, &channel, before, limit).await,
-        wish => submit(handle, wish).await,
+        Request::Search { words, channel, limit } => {
+            let channel = match channel {
+                Some(channel) => Some(find(handle, &channel).await?.id),
+                None => None,
+            };
+            let limit = limit.min(limits::SEARCH_RESULTS);
+            let found = handle.search(SearchQuery { words, channel, limit }).await?;
+            Ok(Answer::Found(found.iter().map(FoundReport::from).collect()))
+        }
+        Request::Backup { path } => match handle.backup(PathBuf::from(path)).await {
+            Ok(()) => Ok(Answer::Done(Done::default())),
+            Err(fault) => Err(Refused { kind: fault.kind, reason: fault.message }),
+        },
+        wish => submit(desk, wish).await,
     }
 }
 
@@ -200,22 +258,75 @@ async fn history(
     Ok(Answer::History(news.iter().map(MessageReport::from).collect()))
 }
 
-async fn submit(handle: &Handle, wish: Request) -> Result<Answer, Refused> {
-    let channel = wish.channel().map(ToOwned::to_owned);
+async fn submit(desk: &Desk, wish: Request) -> Result<Answer, Refused> {
+    let handle = &desk.handle;
+    let invite = match &wish {
+        Request::Join { channel, .. } => channel.parse::<Invite>().ok(),
+        _ => None,
+    };
+    if let Some(invite) = &invite {
+        fetch(desk, invite).await?;
+    }
+    let named = wish.channel().filter(|_| invite.is_none()).map(ToOwned::to_owned);
+    let channel = named.or_else(|| Some(invite.as_ref()?.channel.to_string()));
     let acting = wish.user().map(|user| format!(" --as '{user}'")).unwrap_or_default();
     let invalid = |reason: String| Refused { kind: Kind::Invalid, reason };
-    let submission = wish.into_submission().map_err(|error| invalid(error.to_string()))?;
+    let view = match &channel {
+        Some(channel) => find(handle, channel).await.ok(),
+        None => None,
+    };
+    let submission = wish.into_submission(view.as_ref()).map_err(|error| invalid(error.to_string()))?;
     let submission = submission.ok_or_else(|| invalid("that is a question, not a wish".into()))?;
     match handle.submit(submission).await {
-        Ok(receipt) => Ok(Answer::Done(Done {
-            channel: channel.map(|channel| as_named(&channel)),
-            event: receipt.event.map(|event| event.to_string()),
-        })),
+        Ok(receipt) => done(desk, receipt, channel).await,
         Err(refusal) => {
             let reason = format!("{refusal}{}", advice(&refusal, channel.as_deref(), &acting));
             Err(Refused { kind: refusal.kind(), reason })
         }
     }
+}
+
+/// What is said of a wish that was granted; the channel by its name, where it is another than was asked.
+async fn done(desk: &Desk, receipt: Receipt, channel: Option<String>) -> Result<Answer, Refused> {
+    let named = channel.as_deref().map(as_named);
+    let view = match receipt.channel {
+        Some(id) => desk.handle.channels().await?.into_iter().find(|view| view.id == id),
+        None => None,
+    };
+    Ok(Answer::Done(Done {
+        channel: view.map(|view| view.name).or(named),
+        event: receipt.event.map(|event| event.to_string()),
+        withheld: receipt.withheld.iter().map(ToString::to_string).collect(),
+        invite: receipt.invite.map(|invite| invite.via(desk.around.addresses.iter().cloned()).to_string()),
+    }))
+}
+
+/// Sees to it that the channel of an invite link is here: has its nodes dialled, remembers them for the
+/// next start, and waits for it a while.
+async fn fetch(desk: &Desk, invite: &Invite) -> Result<(), Refused> {
+    let is_here = async |desk: &Desk| -> Result<bool, Refused> {
+        let channels = desk.handle.channels().await?;
+        Ok(channels.iter().any(|view| view.id == invite.channel))
+    };
+    if is_here(desk).await? {
+        return Ok(());
+    }
+    for address in &invite.via {
+        desk.handle.remember(format!("{ADDRESS_NOTE}{address}"), b"1".to_vec()).await?;
+        if let Some(introduce) = &desk.around.introduce {
+            let _ = introduce.send(address.clone()).await;
+        }
+    }
+    let until = tokio::time::Instant::now() + FETCH;
+    while tokio::time::Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+        if is_here(desk).await? {
+            return Ok(());
+        }
+    }
+    let reason = "no node that has the channel could be reached: is one of the link's addresses reachable \
+                  from here? see `multichat peers`, and try again";
+    Err(Refused { kind: Kind::Retry, reason: reason.into() })
 }
 
 /// What to do about a refusal, where its own words do not say so.
@@ -258,8 +369,6 @@ impl From<Stopped> for Refused {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
     use crate::base::{ChannelId, Identity, NodeId, Timestamp};
     use crate::chat::access::Role;
@@ -268,7 +377,7 @@ mod tests {
     use crate::chat::profile::Profile;
     use crate::chat::view::{Member, News, What};
     use crate::control::{AskError, Client, Place, socket_path};
-    use crate::port::{Command, Door, NodeStatus, Receipt};
+    use crate::port::{Command, Door, NodeStatus};
 
     /// A directory of the test's own, gone with it.
     struct Home(PathBuf);
@@ -333,7 +442,11 @@ mod tests {
                 Command::Submit { submission, reply } => {
                     let result = match (&submission.actor, &submission.intent) {
                         (Actor::Node, Intent::SendMessage { .. }) => Err(Refusal::NotAMember),
-                        _ => Ok(Receipt { channel: Some(rust().id), event: Some(EventId([4; 32])) }),
+                        _ => Ok(Receipt {
+                            channel: Some(rust().id),
+                            event: Some(EventId([4; 32])),
+                            ..Receipt::default()
+                        }),
                     };
                     let _ = told.send(format!("{:?}", submission.intent));
                     let _ = reply.send(result);
@@ -362,7 +475,12 @@ mod tests {
     }
 
     fn send(user: Option<&str>) -> Request {
-        Request::Send { channel: "rust".into(), text: "hi".into(), user: user.map(str::to_owned) }
+        Request::Send {
+            channel: "rust".into(),
+            text: "hi".into(),
+            expires_at_ms: None,
+            user: user.map(str::to_owned),
+        }
     }
 
     #[tokio::test]
@@ -383,7 +501,14 @@ mod tests {
         }
 
         let Ok(Answer::Done(done)) = client.ask(&send(Some("carol"))).await else { panic!() };
-        assert_eq!(done, Done { channel: Some("#rust".into()), event: Some(EventId([4; 32]).to_string()) });
+        assert_eq!(
+            done,
+            Done {
+                channel: Some("#rust".into()),
+                event: Some(EventId([4; 32]).to_string()),
+                ..Done::default()
+            }
+        );
         assert!(running.told.recv().await.unwrap().contains("SendMessage"));
 
         let before = Some(EventId([2; 32]).to_string());

@@ -153,6 +153,36 @@ impl Action {
 pub struct ActionBuilder {
     action: Action,
     nullifiers: Vec<Digest>,
+    opened: Vec<Digest>,
+}
+
+/// An action that was built here, and so complies as far as what it consumes and its nonces go: nothing
+/// of that need be worked out twice to check it.
+#[derive(Clone, Debug)]
+pub struct BuiltAction {
+    pub(super) action: Action,
+    pub(super) nullifiers: Vec<Digest>,
+    pub(super) opened: Vec<Digest>,
+}
+
+impl BuiltAction {
+    /// The action itself.
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// The action alone.
+    pub fn into_action(self) -> Action {
+        self.action
+    }
+
+    /// Checks what building it did not: sizes, and that no tag occurs twice.
+    ///
+    /// # Errors
+    /// The broken rule of compliance.
+    pub fn check(&self) -> Result<CheckedAction<'_>, MachineError> {
+        CheckedAction::of_built(self)
+    }
 }
 
 impl ActionBuilder {
@@ -171,7 +201,9 @@ impl ActionBuilder {
         key: NullifierKey,
         app_data: AppData,
     ) -> Result<&mut Self, MachineError> {
-        self.nullifiers.push(resource.nullifier(&key)?);
+        let commitment = resource.commitment();
+        self.nullifiers.push(resource.nullifier_from_commitment(&key, &commitment)?);
+        self.opened.push(commitment);
         self.action.consumed.push(Consumed { resource, nullifier_key: key, app_data });
         Ok(self)
     }
@@ -188,12 +220,20 @@ impl ActionBuilder {
     /// # Errors
     /// [`MachineError::NothingConsumed`].
     pub fn build(self) -> Result<Action, MachineError> {
-        let Self { mut action, nullifiers } = self;
+        self.build_here().map(BuiltAction::into_action)
+    }
+
+    /// The same, with what was worked out on the way.
+    ///
+    /// # Errors
+    /// [`MachineError::NothingConsumed`].
+    pub fn build_here(self) -> Result<BuiltAction, MachineError> {
+        let Self { mut action, nullifiers, opened } = self;
         let hash = hash_nullifiers(&nullifiers)?;
         for (index, created) in (0u32..).zip(&mut action.created) {
             created.resource.nonce = Resource::nonce_from(index, &hash);
         }
-        Ok(action)
+        Ok(BuiltAction { action, nullifiers, opened })
     }
 }
 

@@ -2,7 +2,11 @@
 //! a [`CheckedAction`], the only way to run logics over an action. It knows no state: whether a
 //! consumed resource exists is not decided here.
 
-use super::action::{Action, AppData};
+use std::any::Any;
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::action::{Action, AppData, BuiltAction};
 use super::error::MachineError;
 use super::logic::{LogicInstance, Logics};
 use super::resource::{Resource, hash, hash_nullifiers};
@@ -26,6 +30,32 @@ pub struct CheckedAction<'a> {
     /// Nullifiers, then commitments of the created, then commitments of the consumed: in one
     /// piece, so that a check allocates once and the tags are a slice of it.
     digests: Vec<Digest>,
+    derived: Derived,
+}
+
+/// What logics derived from the action as a whole. It follows from the action, so it is no part of what
+/// makes two actions equal.
+#[derive(Default)]
+struct Derived(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Clone for Derived {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Derived {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Derived {}
+
+impl fmt::Debug for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Derived(..)")
+    }
 }
 
 /// One resource of an action, as its siblings' logics see it.
@@ -61,9 +91,28 @@ impl<'a> CheckedAction<'a> {
             }
             digests[consumed + index as usize] = output.resource.commitment();
         }
-        let checked = Self { action, digests };
+        let checked = Self { action, digests, derived: Derived::default() };
         checked.check_distinct()?;
         Ok(checked)
+    }
+
+    /// The same for an action whose nullifiers and nonces were worked out here.
+    pub(super) fn of_built(built: &'a BuiltAction) -> Result<Self, MachineError> {
+        check_sizes(&built.action)?;
+        let created = built.action.created.iter().map(|output| output.resource.commitment());
+        let digests = built.nullifiers.iter().copied().chain(created).chain(built.opened.iter().copied());
+        let digests = digests.collect();
+        let checked = Self { action: &built.action, digests, derived: Derived::default() };
+        checked.check_distinct()?;
+        Ok(checked)
+    }
+
+    /// What several logics of one application derive from the action, worked out by the first that asks.
+    /// It must follow from the action alone, and there is one such thing in an action: of another type
+    /// it is worked out each time.
+    pub fn derived<T: Any + Copy + Send + Sync>(&self, derive: impl Fn() -> T) -> T {
+        let held = self.derived.0.get_or_init(|| Box::new(derive()));
+        held.downcast_ref::<T>().copied().unwrap_or_else(derive)
     }
 
     /// The action itself.

@@ -30,6 +30,8 @@ pub enum MachineError {
     UnknownLogic(Digest),
     /// The logic of the resource with this tag refused.
     Logic { tag: Digest, error: LogicError },
+    /// A constraint of an intent, or what its author's consent covers, is broken; the rule.
+    Terms(&'static str),
     /// The proof does not belong to these actions, or not to this proving system.
     WrongProof,
     /// The bytes are no canonical encoding.
@@ -37,11 +39,13 @@ pub enum MachineError {
 }
 
 impl MachineError {
-    /// `NotFound` for an unknown logic, what the logic says for a refusal, else `Invalid`.
+    /// `NotFound` for an unknown logic, what the logic says for a refusal, `Denied` for broken terms, else
+    /// `Invalid`.
     pub fn kind(&self) -> Kind {
         match self {
             Self::UnknownLogic(_) => Kind::NotFound,
             Self::Logic { error, .. } => error.kind(),
+            Self::Terms(_) => Kind::Denied,
             _ => Kind::Invalid,
         }
     }
@@ -52,6 +56,7 @@ impl MachineError {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Logic { error, .. } => error.rule(),
+            Self::Terms(rule) => rule,
             Self::Unbalanced(_) => "a transaction balances",
             _ => "a transaction is well formed",
         }
@@ -70,6 +75,7 @@ impl fmt::Display for MachineError {
             Self::Unbalanced(kind) => write!(f, "resources of kind {kind} do not balance"),
             Self::UnknownLogic(logic) => write!(f, "no logic {} is known", logic.short()),
             Self::Logic { tag, error } => write!(f, "resource {}: {error}", tag.short()),
+            Self::Terms(rule) => f.write_str(rule),
             Self::WrongProof => f.write_str("the proof does not belong to these actions"),
             Self::Codec(error) => error.fmt(f),
         }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::action::{Action, AppData, DeletionCriterion};
+use super::action::{Action, AppData, BuiltAction, DeletionCriterion, ExpirableBlob};
 use super::compliance::CheckedAction;
 use super::delta::Delta;
 use super::error::MachineError;
@@ -61,6 +61,17 @@ pub trait ProvingSystem {
 pub fn verify_action<'a>(logics: &Logics, action: &'a Action) -> Result<CheckedAction<'a>, MachineError> {
     let checked = action.check()?;
     Delta::of(action).require_zero()?;
+    checked.run_logics(logics)?;
+    Ok(checked)
+}
+
+/// [`verify_action`] for an action that was built here.
+///
+/// # Errors
+/// The first broken rule.
+pub fn verify_built<'a>(logics: &Logics, built: &'a BuiltAction) -> Result<CheckedAction<'a>, MachineError> {
+    let checked = built.check()?;
+    Delta::of(checked.action()).require_zero()?;
     checked.run_logics(logics)?;
     Ok(checked)
 }
@@ -178,16 +189,21 @@ fn digests(actions: &[CheckedAction<'_>]) -> Proof {
 /// Counts come before what they count, so no two application data give the same stream.
 fn hash_app_data(hasher: &mut Sha256, app_data: &AppData) {
     for part in app_data.parts() {
-        hasher.update((part.len() as u32).to_be_bytes());
-        for blob in part {
-            hasher.update(Sha256::digest(&blob.blob));
-            let (rule, moment) = match blob.deletion {
-                DeletionCriterion::Never => (0, 0),
-                DeletionCriterion::After(moment) => (1, moment.0),
-                DeletionCriterion::Immediately => (2, 0),
-            };
-            hasher.update([rule]);
-            hasher.update(moment.to_be_bytes());
-        }
+        hash_blobs(hasher, part);
+    }
+}
+
+/// One of the parts of application data.
+pub(super) fn hash_blobs(hasher: &mut Sha256, part: &[ExpirableBlob]) {
+    hasher.update((part.len() as u32).to_be_bytes());
+    for blob in part {
+        hasher.update(Sha256::digest(&blob.blob));
+        let (rule, moment) = match blob.deletion {
+            DeletionCriterion::Never => (0, 0),
+            DeletionCriterion::After(moment) => (1, moment.0),
+            DeletionCriterion::Immediately => (2, 0),
+        };
+        hasher.update([rule]);
+        hasher.update(moment.to_be_bytes());
     }
 }

@@ -8,20 +8,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::governed;
 use super::homeserver::{CallError, Homeserver};
+use super::known::Known;
+use super::people::People;
 use super::proto::ghosts::{self, Ghost};
 use super::proto::names::Names;
 use super::proto::portals::{self, Carried, Portals};
-use crate::base::{Identity, Kind};
+use super::proto::powers::Powers;
+use crate::base::{ChannelId, EventId, Identity, Kind};
+use crate::chat::flow::Flow;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::Link;
 use crate::chat::view::{ChannelView, Member};
 use crate::port::{Handle, Refusal, Stopped};
 
-/// Matrix users whose display name is kept at hand; beyond it all are asked for anew.
-const PEOPLE: usize = 10_000;
+/// Ghosts put out of rooms that are remembered.
+const PUT_OUT: usize = 10_000;
 /// What the keys of notes about encrypted rooms begin with.
 const TOLD: &str = "encrypted/";
+/// What the keys of notes begin with about rooms whose powers say nothing about a channel: somebody
+/// linked them who has no say in it.
+const PLUMBED: &str = "plumbed/";
+/// What the keys of notes begin with about Matrix users who want nothing of theirs carried.
+const SILENT: &str = "silent/";
 
 /// What happened how often: refused and ignored events by reason.
 #[derive(Default)]
@@ -101,10 +111,15 @@ pub(super) struct Bridge {
     portals: Mutex<Portals>,
     topics: Mutex<BTreeMap<String, String>>,
     ghosts: Mutex<BTreeMap<Identity, Ghost>>,
-    localparts: Mutex<BTreeSet<String>>,
-    people: Mutex<BTreeMap<String, Option<String>>>,
+    localparts: Mutex<BTreeMap<String, Identity>>,
+    known: Mutex<Known>,
+    people: Mutex<People>,
     /// Rooms that were told that encryption is not carried yet.
     told: Mutex<BTreeSet<String>>,
+    plumbed: Mutex<BTreeSet<String>>,
+    silent: Mutex<BTreeSet<String>>,
+    /// Rooms, and ghosts that were put out of them.
+    put_out: Mutex<BTreeSet<(String, String)>>,
     making_ghost: tokio::sync::Mutex<()>,
     making_portal: tokio::sync::Mutex<()>,
 }
@@ -129,8 +144,10 @@ impl Bridge {
                 Err(_) => tracing::error!(key, "a note about a ghost cannot be read; it will be made anew"),
             }
         }
-        let told = notes.iter().filter_map(|(key, _)| key.strip_prefix(TOLD));
-        let localparts = known.values().map(|ghost| ghost.localpart.clone()).collect();
+        let noted = |prefix: &str| -> BTreeSet<String> {
+            notes.iter().filter_map(|(key, _)| key.strip_prefix(prefix).map(str::to_owned)).collect()
+        };
+        let localparts = known.iter().map(|(identity, ghost)| (ghost.localpart.clone(), *identity)).collect();
         Self {
             hs,
             names,
@@ -143,7 +160,11 @@ impl Bridge {
             ghosts: Mutex::new(known),
             localparts: Mutex::new(localparts),
             people: Mutex::default(),
-            told: Mutex::new(told.map(str::to_owned).collect()),
+            known: Mutex::default(),
+            told: Mutex::new(noted(TOLD)),
+            plumbed: Mutex::new(noted(PLUMBED)),
+            silent: Mutex::new(noted(SILENT)),
+            put_out: Mutex::default(),
             making_ghost: tokio::sync::Mutex::default(),
             making_portal: tokio::sync::Mutex::default(),
         }
@@ -196,7 +217,152 @@ impl Bridge {
 
     /// Whether a ghost of this localpart exists.
     pub fn is_ghost(&self, localpart: &str) -> bool {
-        hold(&self.localparts).contains(localpart)
+        hold(&self.localparts).contains_key(localpart)
+    }
+
+    /// The person that a ghost stands for.
+    pub fn ghost_identity(&self, user: &str) -> Option<Identity> {
+        let localpart = self.names.ghost_localpart(user)?;
+        hold(&self.localparts).get(localpart).copied()
+    }
+
+    /// How the person behind a ghost is called where they are from.
+    pub fn ghost_name(&self, user: &str) -> Option<String> {
+        let identity = self.ghost_identity(user)?;
+        let ghosts = hold(&self.ghosts);
+        let ghost = ghosts.get(&identity)?;
+        Some(if ghost.username.is_empty() { ghost.shown.clone() } else { ghost.username.clone() })
+    }
+
+    /// Who somebody is on Matrix: themselves, or their ghost if there is one.
+    pub fn user_of(&self, member: &Member) -> Option<String> {
+        match ghosts::is_matrix_user(&member.profile) {
+            true => Some(member.profile.home.clone()),
+            false => self.known_ghost(&member.identity),
+        }
+    }
+
+    /// The Matrix user whom a text calls by name at its beginning.
+    pub fn called(&self, body: &str) -> Option<String> {
+        hold(&self.people).called(body).map(str::to_owned)
+    }
+
+    /// Notes that a ghost was put out of a room by its moderators, or may come back: until the person
+    /// joins the channel again, the ghost does not come in by speaking.
+    pub fn put_out(&self, room: &str, ghost: &str, out: bool) {
+        let key = (room.to_owned(), ghost.to_owned());
+        let mut put_out = hold(&self.put_out);
+        match out {
+            true if put_out.len() < PUT_OUT => drop(put_out.insert(key)),
+            true => {}
+            false => drop(put_out.remove(&key)),
+        }
+    }
+
+    /// Whether a ghost was put out of a room.
+    pub fn is_put_out(&self, room: &str, ghost: &str) -> bool {
+        hold(&self.put_out).contains(&(room.to_owned(), ghost.to_owned()))
+    }
+
+    /// Notes that an event of a room is this one here.
+    pub fn learn(&self, room: &str, id: &str, event: EventId, sender: Option<&str>) {
+        hold(&self.known).learn(room, id, event, sender);
+    }
+
+    /// What an event of a room is here, as far as it is known without asking.
+    pub fn known_event(&self, room: &str, id: &str) -> Option<EventId> {
+        hold(&self.known).event(room, id)
+    }
+
+    /// What an event is in a room, as far as it is known without asking.
+    pub fn known_id(&self, room: &str, event: &EventId) -> Option<String> {
+        hold(&self.known).id(room, event).map(|(id, _)| id.clone())
+    }
+
+    /// Notes that what an event was in a room was taken back there, as it is void.
+    pub fn withdraw(&self, room: &str, event: EventId) {
+        hold(&self.known).withdraw(room, event);
+    }
+
+    /// Whether it was.
+    pub fn is_withdrawn(&self, room: &str, event: &EventId) -> bool {
+        hold(&self.known).is_withdrawn(room, event)
+    }
+
+    /// What an event of a room is here.
+    pub async fn event_of(&self, room: &str, id: &str) -> Result<Option<EventId>, Stopped> {
+        if let Some(event) = self.known_event(room, id) {
+            return Ok(Some(event));
+        }
+        let event = self.handle.event(Link::Matrix { room: room.to_owned() }, id.to_owned()).await?;
+        if let Some(event) = event {
+            self.learn(room, id, event, None);
+        }
+        Ok(event)
+    }
+
+    /// What an event is in a room, and who sent it there where that is known.
+    pub async fn id_of(
+        &self,
+        room: &str,
+        event: EventId,
+    ) -> Result<Option<(String, Option<String>)>, CallError> {
+        if let Some(known) = hold(&self.known).id(room, &event) {
+            return Ok(Some(known.clone()));
+        }
+        let asked = self.handle.external_id(Link::Matrix { room: room.to_owned() }, event).await;
+        let id = asked.map_err(|stopped| CallError::Unreachable(stopped.to_string()))?;
+        if let Some(id) = &id {
+            self.learn(room, id, event, None);
+        }
+        Ok(id.map(|id| (id, None)))
+    }
+
+    /// Whether a room's powers decide about its channel: unless somebody linked it who has no say
+    /// in the channel.
+    pub fn is_trusted(&self, room: &str) -> bool {
+        !hold(&self.plumbed).contains(room)
+    }
+
+    /// Notes whether they do, for good.
+    pub async fn trust(&self, room: &str, trusted: bool) -> Result<(), Stopped> {
+        let changed = match trusted {
+            true => hold(&self.plumbed).remove(room),
+            false => hold(&self.plumbed).insert(room.to_owned()),
+        };
+        if changed {
+            let value = if trusted { "" } else { "1" };
+            self.handle.remember(format!("{PLUMBED}{room}"), value).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a Matrix user wants nothing of theirs carried.
+    pub fn is_silent(&self, user: &str) -> bool {
+        hold(&self.silent).contains(user)
+    }
+
+    /// Notes whether they do, for good.
+    pub async fn silence(&self, user: &str, silent: bool) -> Result<(), Stopped> {
+        let value = if silent { "1" } else { "" };
+        self.handle.remember(format!("{SILENT}{user}"), value).await?;
+        match silent {
+            true => hold(&self.silent).insert(user.to_owned()),
+            false => hold(&self.silent).remove(user),
+        };
+        Ok(())
+    }
+
+    /// A room's powers, as the homeserver has them.
+    pub async fn powers(&self, room: &str) -> Result<Powers, CallError> {
+        let create = self.hs.state_event(room, "m.room.create").await?;
+        let levels = self.hs.state(room, "m.room.power_levels", "").await?;
+        Ok(Powers { create, levels })
+    }
+
+    /// A channel's messages may go elsewhere from now on.
+    pub fn flows(&self, channel: &ChannelId, flow: &Flow) {
+        hold(&self.portals).flows(channel, flow);
     }
 
     /// A ghost that exists already, by whom it stands for.
@@ -211,6 +377,7 @@ impl Bridge {
         let known = |ghosts: &Mutex<BTreeMap<Identity, Ghost>>| hold(ghosts).get(&member.identity).cloned();
         if let Some(ghost) = known(&self.ghosts)
             && ghost.shown == name
+            && ghost.username == member.profile.username
             && !anew
         {
             return Ok(self.names.user(&ghost.localpart));
@@ -228,6 +395,10 @@ impl Bridge {
         if ghost.shown.is_empty() || anew {
             self.hs.register(&ghost.localpart).await?;
         }
+        if ghost.shown == name && ghost.username != member.profile.username {
+            ghost.username = member.profile.username.clone();
+            self.keep_ghost(&member.identity, &ghost).await?;
+        }
         if ghost.shown != name || anew {
             if let Err(error) = self.hs.set_display_name(&user, name).await {
                 if error.kind() != Kind::Denied {
@@ -238,6 +409,7 @@ impl Bridge {
                 self.hs.set_display_name(&user, name).await?;
             }
             ghost.shown = name.to_owned();
+            ghost.username = member.profile.username.clone();
             self.keep_ghost(&member.identity, &ghost).await?;
         }
         Ok(user)
@@ -246,7 +418,7 @@ impl Bridge {
     async fn keep_ghost(&self, identity: &Identity, ghost: &Ghost) -> Result<(), CallError> {
         let kept = self.handle.remember(ghosts::note_key(identity), ghost.to_note()).await;
         kept.map_err(|stopped| CallError::Unreachable(stopped.to_string()))?;
-        hold(&self.localparts).insert(ghost.localpart.clone());
+        hold(&self.localparts).insert(ghost.localpart.clone(), *identity);
         hold(&self.ghosts).insert(*identity, ghost.clone());
         Ok(())
     }
@@ -270,7 +442,7 @@ impl Bridge {
 
     /// The person a Matrix user is. Asks the homeserver once for a name not seen yet.
     pub async fn person(&self, room: &str, user: &str) -> Actor {
-        let known = hold(&self.people).get(user).cloned();
+        let known = hold(&self.people).shown(user).cloned();
         if let Some(name) = known {
             return ghosts::person(user, name.as_deref());
         }
@@ -305,11 +477,7 @@ impl Bridge {
 
     /// Notes a Matrix user's display name.
     pub fn met(&self, user: &str, display_name: Option<String>) {
-        let mut people = hold(&self.people);
-        if people.len() >= PEOPLE && !people.contains_key(user) {
-            people.clear();
-        }
-        people.insert(user.to_owned(), display_name);
+        hold(&self.people).met(user, display_name);
     }
 
     /// Hands in a wish of the node's own: links.
@@ -373,6 +541,9 @@ impl Bridge {
         };
         hold(&self.topics).insert(room.clone(), view.topic.clone());
         self.link(&room, ChannelRef::Id(view.id), false).await?;
+        if let Err(error) = governed::empower(self, &room, view).await {
+            tracing::warn!(room, %error, "the channel's moderators have no power in its new room yet");
+        }
         Ok(room)
     }
 

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::bridge::Bridge;
 use super::homeserver::{CallError, Sending};
-use super::proto::ghosts;
-use super::proto::translate::{self, MARK};
+use super::proto::content::{self, MARK, Related};
+use super::{bot, shown};
 use crate::base::{Kind, limits};
-use crate::chat::message::{Content, Link};
+use crate::chat::flow::Sink;
+use crate::chat::message::{Content, Link, Relation, Style};
 use crate::chat::view::{News, What};
 use crate::port::{Delivery, Outcome};
 
@@ -50,6 +51,8 @@ pub(super) struct State {
     found: Option<BTreeMap<String, String>>,
     /// The newest of ours in the room: no search has to go beyond it.
     newest: Option<String>,
+    /// The room was told that it is not shown everything.
+    withheld: bool,
 }
 
 impl State {
@@ -120,88 +123,152 @@ impl Courier {
     }
 
     async fn attempt(&mut self, delivery: &Delivery) -> Result<Option<String>, CallError> {
-        let news = &delivery.news;
-        let bridge = self.bridge.clone();
-        match &news.what {
-            What::Message(content) => self.message(delivery, content).await.map(Some),
-            // A Matrix user is in a room already, perhaps this one; in others their ghost appears
-            // when they speak.
-            What::Joined if ghosts::is_matrix_user(&news.author.profile) => Ok(None),
-            What::Joined => {
-                let ghost = bridge.ghost(&news.author, false).await?;
-                match bridge.enter(&self.room, &ghost).await {
-                    Err(error) if error.kind() == Kind::Denied => {
-                        let ghost = bridge.ghost(&news.author, true).await?;
-                        bridge.enter(&self.room, &ghost).await?;
-                    }
-                    other => other?,
-                }
-                Ok(None)
-            }
-            What::Left { reason } => {
-                let Some(ghost) = bridge.known_ghost(&news.author.identity) else { return Ok(None) };
-                match bridge.hs.leave(&self.room, &ghost, reason).await {
-                    Err(error) if matches!(error.kind(), Kind::Denied | Kind::NotFound) => Ok(None),
-                    other => other.map(|()| None),
-                }
-            }
-            What::Topic(topic) => {
-                if !bridge.has_topic(&self.room, topic) {
-                    bridge.hs.set_topic(&self.room, topic).await?;
-                    bridge.topic_changed(&self.room, topic);
-                }
-                Ok(None)
-            }
-            What::Profile { .. } => {
-                if bridge.known_ghost(&news.author.identity).is_some() {
-                    bridge.ghost(&news.author, false).await?;
-                }
-                Ok(None)
-            }
-            What::Granted { .. } | What::Revoked { .. } | What::Withdrawn => Ok(None),
-            What::Redacted { .. } | What::Changed(_) | What::Knocked { .. } | What::Unknown { .. } => {
-                Ok(None)
-            }
-            What::Created | What::Linked(_) | What::Unlinked(_) => Ok(None),
+        match &delivery.news.what {
+            What::Message(content) => self.message(delivery, content).await,
+            _ => shown::show(&self.bridge, &self.room, &delivery.news).await.map(|()| None),
         }
     }
 
     /// Sends a message as its author's ghost: one call, once the ghost is in the room.
-    async fn message(&mut self, delivery: &Delivery, content: &Content) -> Result<String, CallError> {
+    async fn message(&mut self, delivery: &Delivery, content: &Content) -> Result<Option<String>, CallError> {
         let news = &delivery.news;
         if let Some(origin) = &content.origin
             && origin.link == (Link::Matrix { room: self.room.clone() })
         {
-            return Ok(origin.external_id.clone());
+            return Ok(Some(origin.external_id.clone()));
+        }
+        if let Some(event_id) = self.bridge.known_id(&self.room, &news.event) {
+            // It turned void and came to count again before the room heard of either.
+            return Ok(Some(event_id));
         }
         if delivery.uncertain {
             if let Some(event_id) = self.find(news).await? {
                 self.state.newest = Some(event_id.clone());
-                return Ok(event_id);
+                return Ok(Some(event_id));
             }
         } else {
             self.state.found = None;
         }
-        let body = translate::content(&news.event, content);
+        if !self.is_cleared(content).await? {
+            return self.withhold(news).await.map(|()| None);
+        }
+        let related = self.related(news, content).await?;
+        let (kind, body) = content::event(&news.event, content, &related);
         let ghost = self.bridge.ghost(&news.author, false).await?;
-        let event_id = match self.send(news, &ghost, &body).await {
+        if self.bridge.is_put_out(&self.room, &ghost) {
+            return self.relay(news, content).await.map(Some);
+        }
+        let mut txn = format!("multichat-{}", news.event);
+        if self.bridge.is_withdrawn(&self.room, &news.event) {
+            // What the room had was taken back: this is another event.
+            txn = format!("{txn}-{}", delivery.id);
+        }
+        let sending = Sending {
+            kind,
+            room: &self.room,
+            as_user: Some(&ghost),
+            txn: &txn,
+            said_at: Some(news.at.0),
+            content: &body,
+        };
+        let sent = match self.bridge.hs.send(&sending).await {
             Err(error) if error.kind() == Kind::Denied => {
                 // Not in the room, or not known to the homeserver any more: from the beginning.
                 let ghost = self.bridge.ghost(&news.author, true).await?;
                 self.bridge.enter(&self.room, &ghost).await?;
-                self.send(news, &ghost, &body).await?
+                self.bridge.hs.send(&Sending { as_user: Some(&ghost), ..sending }).await
             }
+            other => other,
+        };
+        let event_id = match sent {
+            // The room shows that reaction of theirs already.
+            Err(error) if error.errcode() == "M_DUPLICATE_ANNOTATION" => return Ok(None),
             other => other?,
         };
         self.state.newest = Some(event_id.clone());
+        self.bridge.learn(&self.room, &event_id, news.event, Some(&ghost));
+        Ok(Some(event_id))
+    }
+
+    /// What somebody said before their removal counted, and that comes after it: their ghost is out of
+    /// the room and stays out, so the bot says it.
+    async fn relay(&self, news: &News, content: &Content) -> Result<String, CallError> {
+        let told =
+            format!("<{}> {} (said before they were removed)", news.author.profile.name(), content.body);
+        let (kind, body) = content::event(
+            &news.event,
+            &Content { style: Style::Notice, ..Content::text(told) },
+            &Related::default(),
+        );
+        let txn = format!("multichat-{}", news.event);
+        let sending = Sending {
+            kind,
+            room: &self.room,
+            as_user: None,
+            txn: &txn,
+            said_at: Some(news.at.0),
+            content: &body,
+        };
+        let event_id = self.bridge.hs.send(&sending).await?;
+        self.bridge.learn(&self.room, &event_id, news.event, Some(self.bridge.names.bot()));
         Ok(event_id)
     }
 
-    async fn send(&self, news: &News, ghost: &str, content: &serde_json::Value) -> Result<String, CallError> {
-        let txn = format!("multichat-{}", news.event);
-        let room = self.room.as_str();
-        let sending = Sending { room, as_user: Some(ghost), txn: &txn, said_at: Some(news.at.0), content };
-        self.bridge.hs.send(&sending).await
+    /// Whether the channel and the message let this homeserver have it.
+    async fn is_cleared(&self, content: &Content) -> Result<bool, CallError> {
+        let sink = Sink::Matrix(self.bridge.names.server().to_owned());
+        let flow = self.bridge.carried(&self.room).map(|carried| carried.flow);
+        let flow = match flow {
+            Some(None) => {
+                let asked = self.bridge.channels().await;
+                asked.map_err(|stopped| CallError::Unreachable(stopped.to_string()))?;
+                self.bridge.carried(&self.room).and_then(|carried| carried.flow)
+            }
+            other => other.flatten(),
+        };
+        Ok(content.envelope.flow.allows(&sink) && flow.is_none_or(|flow| flow.allows(&sink)))
+    }
+
+    /// Says, once in a while, that the room is not shown everything.
+    async fn withhold(&mut self, news: &News) -> Result<(), CallError> {
+        self.bridge.counts.add("flow does not allow this homeserver");
+        if self.state.withheld {
+            return Ok(());
+        }
+        let text = format!(
+            "Some of what is said in {} may not go to {}: its flow policy, or who said it, keeps it from here.",
+            news.channel_name,
+            self.bridge.names.server()
+        );
+        bot::say(&self.bridge, &self.room, &format!("multichat-flow-{}", news.event), &text).await?;
+        self.state.withheld = true;
+        Ok(())
+    }
+
+    /// What the room has of what a message relates to, and whom it calls.
+    async fn related(&self, news: &News, content: &Content) -> Result<Related, CallError> {
+        let mut related = Related::default();
+        related.mentions.extend(self.bridge.called(&content.body));
+        let Some(relation) = content.envelope.relation else { return Ok(related) };
+        let Some((target, sender)) = self.bridge.id_of(&self.room, relation.target()).await? else {
+            return Ok(related);
+        };
+        match relation {
+            // Only who sent something edits it: an edit by a ghost of what its person said here
+            // themselves would not be shown.
+            Relation::Edit(_) if sender.as_deref() == Some(news.author.profile.home.as_str()) => {
+                return Ok(related);
+            }
+            Relation::Thread { reply_to: Some(reply_to), .. } => {
+                related.reply_to = self.bridge.id_of(&self.room, reply_to).await?.map(|(id, _)| id);
+            }
+            Relation::Reply(_) => related.mentions.extend(sender),
+            _ => {}
+        }
+        related.mentions.sort();
+        related.mentions.dedup();
+        related.target = Some(target);
+        Ok(related)
     }
 
     /// The event in the room that this message became, if it arrived.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::bridge::{Bridge, Trouble};
+use super::governed;
 use super::homeserver::CallError;
 use super::ping::{PingFailure, ping_through};
 use super::proto::registration::Registration;
@@ -119,7 +120,17 @@ pub(super) async fn follow_link(bridge: Arc<Bridge>, channel: String, room: Stri
     let mut wait = FIRST_WAIT;
     let mut said = String::new();
     while bridge.carried(&room).is_some() {
-        let Err(error) = bridge.hs.join(&room, None).await else { return };
+        let error = match bridge.hs.join(&room, None).await {
+            Err(error) => error,
+            Ok(_) => {
+                let carried = bridge.carried(&room).filter(|_| bridge.is_trusted(&room));
+                let Some(carried) = carried else { return };
+                match governed::adopt(&bridge, &room, &carried).await {
+                    Err(Trouble::Homeserver(error)) => error,
+                    _ => return,
+                }
+            }
+        };
         let line = cannot_enter(&bridge, &channel, &room, &error.into());
         if line != said {
             tracing::warn!("{line}");
@@ -143,6 +154,7 @@ async fn carry_link(bridge: &Bridge, channel: &str, room: &str) -> Result<(), Tr
     if bridge.carried(&room).is_some_and(|carried| carried.name == channel) {
         return Ok(());
     }
-    bridge.link(&room, ChannelRef::Name(channel), true).await?;
-    Ok(())
+    bridge.trust(&room, true).await?;
+    let carried = bridge.link(&room, ChannelRef::Name(channel), true).await?;
+    governed::adopt(bridge, &room, &carried).await
 }

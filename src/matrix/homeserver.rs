@@ -14,6 +14,8 @@ use crate::port::{Fault, Outcome};
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// What counts as said: a filter for reading a room.
+const SAID: &str = r#"{"types":["m.room.message","m.reaction","m.sticker","m.room.redaction"]}"#;
 /// How long to wait where a homeserver says "too fast" without saying how long.
 const LIMITED_MS: u64 = 1000;
 /// The longest wait that we let a homeserver ask for.
@@ -232,7 +234,41 @@ impl Homeserver {
         self.call(Call::post(&["v3", "rooms", room, "invite"], json!({"user_id": user}))).await.map(drop)
     }
 
-    /// Sends an `m.room.message`. The same `txn` of the same user sends nothing twice, as long as
+    /// Kicks, bans or unbans a user, as the bot.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn remove(&self, how: Removal, room: &str, user: &str, reason: &str) -> Result<(), CallError> {
+        let mut body = json!({"user_id": user});
+        if !reason.is_empty() {
+            body["reason"] = reason.into();
+        }
+        let verb = match how {
+            Removal::Kick => "kick",
+            Removal::Ban => "ban",
+            Removal::Unban => "unban",
+        };
+        self.call(Call::post(&["v3", "rooms", room, verb], body)).await.map(drop)
+    }
+
+    /// Takes an event back, as `user` or as the bot.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn redact(
+        &self,
+        room: &str,
+        event: &str,
+        txn: &str,
+        user: Option<&str>,
+        reason: &str,
+    ) -> Result<(), CallError> {
+        let body = if reason.is_empty() { json!({}) } else { json!({"reason": reason}) };
+        let path = ["v3", "rooms", room, "redact", event, txn];
+        self.call(Call { as_user: user, ..Call::put(&path, body) }).await.map(drop)
+    }
+
+    /// Sends an event, most often `m.room.message`. The same `txn` of the same user sends nothing twice, as long as
     /// the homeserver remembers it. `said_at` is the time that clients show. Gives the event's id.
     ///
     /// # Errors
@@ -240,7 +276,7 @@ impl Homeserver {
     pub async fn send(&self, message: &Sending<'_>) -> Result<String, CallError> {
         let said_at = message.said_at.map(|at| at.to_string());
         let query: Vec<(&str, &str)> = said_at.iter().map(|at| ("ts", at.as_str())).collect();
-        let path = ["v3", "rooms", message.room, "send", "m.room.message", message.txn];
+        let path = ["v3", "rooms", message.room, "send", message.kind, message.txn];
         let call =
             Call { query: &query, as_user: message.as_user, ..Call::put(&path, message.content.clone()) };
         text(&self.call(call).await?, "event_id")
@@ -263,13 +299,13 @@ impl Homeserver {
         none_if_missing(self.call(Call { query: &[("format", "event")], ..Call::get(&path) }).await)
     }
 
-    /// Sets the topic, as the bot.
+    /// Sets a piece of the room's state, as the bot.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn set_topic(&self, room: &str, topic: &str) -> Result<(), CallError> {
-        let path = ["v3", "rooms", room, "state", "m.room.topic", ""];
-        self.call(Call::put(&path, json!({"topic": topic}))).await.map(drop)
+    pub async fn set_state(&self, room: &str, kind: &str, content: Value) -> Result<(), CallError> {
+        let path = ["v3", "rooms", room, "state", kind, ""];
+        self.call(Call::put(&path, content)).await.map(drop)
     }
 
     /// The users in a room.
@@ -283,12 +319,12 @@ impl Homeserver {
         Ok(joined.keys().cloned().collect())
     }
 
-    /// A page of a room's messages, newest first, from a token of the page before.
+    /// A page of what was said in a room, newest first, from a token of the page before.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn messages(&self, room: &str, from: Option<&str>) -> Called {
-        let mut query = vec![("dir", "b"), ("limit", "100"), ("filter", r#"{"types":["m.room.message"]}"#)];
+        let mut query = vec![("dir", "b"), ("limit", "100"), ("filter", SAID)];
         query.extend(from.map(|from| ("from", from)));
         self.call(Call { query: &query, ..Call::get(&["v3", "rooms", room, "messages"]) }).await
     }
@@ -321,8 +357,17 @@ impl Homeserver {
     }
 }
 
-/// A message to send.
+/// How a user is put out or let back in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    Kick,
+    Ban,
+    Unban,
+}
+
+/// An event to send.
 pub struct Sending<'a> {
+    pub kind: &'a str,
     pub room: &'a str,
     /// The ghost, or the bot.
     pub as_user: Option<&'a str>,

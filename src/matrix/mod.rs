@@ -6,12 +6,16 @@ mod appservice;
 mod bot;
 mod bridge;
 mod courier;
+mod governed;
 mod greeting;
 mod heard;
 pub mod homeserver;
 mod intake;
+mod known;
+mod people;
 pub mod ping;
 pub mod proto;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::config::MatrixConfig;
 use crate::base::{Kind, limits};
+use crate::chat::channel::Change;
 use crate::chat::message::Link;
 use crate::chat::view::What;
 use crate::port::{Capabilities, Connector, Delivery, Door, Fault, Outcome, Port};
@@ -132,7 +137,7 @@ impl Connector for Matrix {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { formatted: true, multiline: true, replies: false, max_line: None }
+        Capabilities { formatted: true, multiline: true, replies: true, max_line: None }
     }
 
     fn run(self: Box<Self>, port: Port) -> BoxFuture<'static, Result<(), Fault>> {
@@ -209,8 +214,14 @@ fn note_links(bridge: &Bridge, delivery: &Delivery) -> Option<(String, String)> 
     match &news.what {
         What::Linked(Link::Matrix { room }) => {
             let is_new = bridge.carried(room).is_none();
-            bridge.linked(room, Carried { channel: news.channel, name: news.channel_name.clone() });
+            let (channel, name) = (news.channel, news.channel_name.clone());
+            let flow = bridge.carried(room).and_then(|carried| carried.flow);
+            bridge.linked(room, Carried { channel, name, flow });
             is_new.then(|| (news.channel_name.clone(), room.clone()))
+        }
+        What::Changed(Change::Flow(flow)) => {
+            bridge.flows(&news.channel, flow);
+            None
         }
         What::Unlinked(Link::Matrix { room }) => {
             bridge.unlinked(room);

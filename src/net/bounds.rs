@@ -56,6 +56,11 @@ pub const SURPLUS_MS: u64 = 1_000;
 /// The same for the other peer, in case the first one is gone or misbehaves.
 pub const SURPLUS_OTHER_MS: u64 = 4_000;
 
+/// How long a connection is kept after the topology has hung up: its last frames arrive meanwhile.
+pub const HANG_MS: u64 = 2_000;
+/// How long a connection is kept that the topology never asked for.
+pub const IDLE_MS: u64 = 15_000;
+
 /// How long a packet may wait for its acknowledgement, which comes once the receiving node took it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often dials, surplus connections and strangers are looked at.

@@ -102,6 +102,22 @@ impl Contacts {
         dials
     }
 
+    /// A dial of one peer, out of turn; `None` if one is under way, or there is nowhere to dial.
+    pub fn dial_now(&mut self, peer: PeerId) -> Option<Dial> {
+        let key = Key::Peer(peer);
+        let contact = self.contacts.get_mut(&key)?;
+        if contact.dialling || contact.addresses.is_empty() {
+            return None;
+        }
+        contact.dialling = true;
+        Some(Dial { key, peer: Some(peer), addresses: contact.addresses.clone() })
+    }
+
+    /// Whether a dial of this peer is under way.
+    pub fn is_dialling(&self, peer: PeerId) -> bool {
+        self.contacts.get(&Key::Peer(peer)).is_some_and(|contact| contact.dialling)
+    }
+
     /// A dial led to a connection with `peer`.
     pub fn answered(&mut self, key: &Key, peer: PeerId) {
         if let Some(contact) = self.contacts.get_mut(key) {

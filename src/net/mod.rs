@@ -1,8 +1,8 @@
 //! The libp2p shell: swarm, transports, discovery, streams. It decides no policy: what a packet to
 //! the domain becomes is for `overlay` to say, and what a packet means is for the node.
 //!
-//! QUIC and TCP+Noise+Yamux; mDNS on the LAN; gossipsub for broadcasts (one topic for the domain)
-//! and a packet protocol from peer to peer, whose acknowledgement comes once the receiving node
+//! QUIC and TCP+Noise+Yamux; mDNS on the LAN; for broadcasts gossipsub (one topic for the domain), or the
+//! frames of a topology of ours (`membership`), as the domain says; and a packet protocol from peer to peer, whose acknowledgement comes once the receiving node
 //! took the packet. Packets may arrive twice, in another order, or, under load and when connections
 //! break, not at all: the replica's reconciliation repairs that. Drops are counted and told in the
 //! log.
@@ -10,6 +10,7 @@
 mod bounds;
 mod contacts;
 mod inbox;
+mod membership;
 mod packet;
 mod peers;
 mod shell;
@@ -37,8 +38,20 @@ pub struct Net {
     domain: Domain,
     contacts: Contacts,
     node: NodeId,
+    /// What chance in the topology comes from.
+    seed: [u8; 32],
     listening: Vec<Multiaddr>,
+    introductions: Introductions,
 }
+
+/// Addresses worth dialling that come up while the node runs.
+struct Introductions {
+    sender: mpsc::Sender<String>,
+    receiver: mpsc::Receiver<String>,
+}
+
+/// Introductions that wait; whoever makes another one waits too.
+const INTRODUCTIONS: usize = 16;
 
 impl Net {
     /// Builds the swarm and listens; a port given as 0 is chosen here. Needs a tokio runtime.
@@ -64,7 +77,11 @@ impl Net {
             swarm.add_external_address(swarm::parse("node.external", text)?);
         }
         let listening = swarm::listen(&mut swarm, &config.listen).await?;
-        Ok(Self { swarm, domain, contacts, node: NodeId(transport.public().0), listening })
+        let (sender, receiver) = mpsc::channel(INTRODUCTIONS);
+        let introductions = Introductions { sender, receiver };
+        let node = NodeId(transport.public().0);
+        let seed = blake3::derive_key("multichat 2026-11 chance of a topology", &transport.seed());
+        Ok(Self { swarm, domain, contacts, node, seed, listening, introductions })
     }
 
     /// This node: the public key of its transport identity.
@@ -92,6 +109,11 @@ impl Net {
         addresses
     }
 
+    /// Takes addresses of nodes that are worth dialling: multiaddresses that end in `/p2p/<peer id>`.
+    pub fn introducer(&self) -> mpsc::Sender<String> {
+        self.introductions.sender.clone()
+    }
+
     /// Runs until cancelled, until `outgoing` ends or until the node stops. Peers and packets go to
     /// the node through `handle`; packets from the node come through `outgoing`. Never waits for
     /// the node: what does not fit into the bounds of this room is dropped and counted.
@@ -104,7 +126,13 @@ impl Net {
         outgoing: mpsc::Receiver<(Destination, Vec<u8>)>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<(), Fault>> {
-        shell::Shell::new(self.swarm, self.domain, self.contacts).run(handle, outgoing, cancel).boxed()
+        let introduced = self.introductions.receiver;
+        let addresses = self.listening.iter().chain(self.swarm.external_addresses());
+        let own = membership::contact(self.node, addresses);
+        let membership = membership::Membership::new(&self.domain, own, self.seed);
+        shell::Shell::new(self.swarm, self.domain, self.contacts, membership)
+            .run(handle, outgoing, introduced, cancel)
+            .boxed()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
@@ -17,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::contacts::{Contacts, Dial, Key};
 use super::inbox::{Full, Inbound, Inbox};
+use super::membership::{Membership, Step};
 use super::packet::{Packet, Taken};
 use super::peers::Peers;
 use super::swarm::{Behaviour, BehaviourEvent, topic};
 use super::{bounds, is_loopback, node_of, peer_of};
+use crate::base::{NodeId, limits};
 use crate::overlay::gossip::{self, NoWay, Unpublished};
 use crate::overlay::{Destination, Domain};
 use crate::port::{Command, Fault, Handle, Stopped};
@@ -35,6 +38,8 @@ pub struct Shell {
     contacts: Contacts,
     dials: BTreeMap<ConnectionId, Key>,
     peers: Peers,
+    /// A topology of ours, where the domain does not speak gossipsub.
+    membership: Option<Membership>,
     inbox: Inbox<Ack>,
     drops: Drops,
     started: Instant,
@@ -49,7 +54,12 @@ type Handing = BoxFuture<'static, Result<Option<Ack>, Stopped>>;
 
 impl Shell {
     /// A loop around a swarm that listens.
-    pub fn new(swarm: Swarm<Behaviour>, domain: Domain, contacts: Contacts) -> Self {
+    pub fn new(
+        swarm: Swarm<Behaviour>,
+        domain: Domain,
+        contacts: Contacts,
+        membership: Option<Membership>,
+    ) -> Self {
         let local = *swarm.local_peer_id();
         Self {
             swarm,
@@ -58,6 +68,7 @@ impl Shell {
             contacts,
             dials: BTreeMap::new(),
             peers: Peers::new(local),
+            membership,
             inbox: Inbox::new(),
             drops: Drops::default(),
             started: Instant::now(),
@@ -69,6 +80,7 @@ impl Shell {
         mut self,
         handle: Handle,
         mut outgoing: mpsc::Receiver<(Destination, Vec<u8>)>,
+        mut introduced: mpsc::Receiver<String>,
         cancel: CancellationToken,
     ) -> Result<(), Fault> {
         let mut tick = tokio::time::interval(bounds::TICK);
@@ -85,6 +97,7 @@ impl Shell {
                     Some((destination, bytes)) => self.send(destination, bytes),
                     None => break,
                 },
+                Some(address) = introduced.recv() => self.introduced(&address),
                 handed = under_way(&mut handing) => {
                     handing = None;
                     match handed {
@@ -93,6 +106,9 @@ impl Shell {
                         Err(Stopped) => break,
                     }
                 }
+                () = until(self.started, self.membership.as_ref().and_then(Membership::next_timeout)) => {
+                    self.member(|membership, now| membership.timeout(now));
+                }
                 _ = tick.tick() => self.on_tick(),
                 _ = tell.tick() => self.drops.tell(),
             }
@@ -100,6 +116,24 @@ impl Shell {
         self.drops.tell();
         self.close().await;
         Ok(())
+    }
+
+    /// Somebody told of a node: dialled with the next tick, and for as long as it is worth trying.
+    fn introduced(&mut self, text: &str) {
+        let address = text.parse::<Multiaddr>().ok();
+        let peer = address.as_ref().and_then(|address| match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        });
+        match address.zip(peer) {
+            Some((address, peer)) => {
+                self.contacts.learn(peer, &address, self.now());
+                if let (Some(membership), Some(node)) = (&mut self.membership, node_of(&peer)) {
+                    membership.welcome(node);
+                }
+            }
+            None => tracing::warn!("no address of a node, passed over: {}", text.escape_debug()),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -114,8 +148,61 @@ impl Shell {
         for peer in self.peers.strangers(now) {
             self.turn_away(peer);
         }
-        for dial in self.contacts.due(now, |peer| self.peers.is_connected(peer)) {
+        let idle = self.membership.as_mut().map_or_else(Vec::new, |membership| membership.surplus(now));
+        for peer in idle.iter().filter_map(peer_of) {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        // A topology of ours says whom to be connected with; gossipsub is glad of everyone.
+        let settled = |peer: &PeerId| {
+            self.peers.is_connected(peer)
+                || self
+                    .membership
+                    .as_ref()
+                    .is_some_and(|membership| node_of(peer).is_none_or(|node| !membership.wants(&node)))
+        };
+        for dial in self.contacts.due(now, settled) {
             self.dial(dial);
+        }
+    }
+
+    /// Lets the topology of ours, if there is one, take something in, and does what it wants.
+    fn member(&mut self, give: impl FnOnce(&mut Membership, u64) -> Vec<Step>) {
+        let now = self.now();
+        let Some(membership) = &mut self.membership else { return };
+        let steps = give(membership, now);
+        self.carry_out(steps);
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Send(node, packet) => {
+                    if let Some(peer) = peer_of(&node).filter(|peer| self.peers.is_connected(peer)) {
+                        self.swarm.behaviour_mut().frames.send_request(&peer, packet);
+                    }
+                }
+                Step::Dial(node, addresses) => self.reach(node, addresses),
+                Step::Deliver(from, bytes) => {
+                    let bytes = Arc::try_unwrap(bytes).unwrap_or_else(|shared| shared.to_vec());
+                    if self.inbox.broadcast(from, bytes).is_err() {
+                        self.drops.count("node too busy for a broadcast", 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Dials a node for the topology, at the addresses that others gave and those known here.
+    fn reach(&mut self, node: NodeId, addresses: Vec<Multiaddr>) {
+        let Some(peer) = peer_of(&node) else { return };
+        let now = self.now();
+        for address in &addresses {
+            self.contacts.learn(peer, address, now);
+        }
+        match self.contacts.dial_now(peer) {
+            Some(dial) => self.dial(dial),
+            None if self.contacts.is_dialling(peer) => {}
+            None => self.member(|membership, now| membership.unreachable(now, node)),
         }
     }
 
@@ -140,6 +227,11 @@ impl Shell {
     fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         let Some(key) = self.dials.remove(&connection) else { return };
         let now = self.now();
+        if let Key::Peer(peer) = &key
+            && let Some(node) = node_of(peer).filter(|_| !self.peers.is_connected(peer))
+        {
+            self.member(|membership, now| membership.unreachable(now, node));
+        }
         let worth_telling = match error {
             DialError::LocalPeerId { .. } => {
                 self.contacts.is_self(&key);
@@ -195,6 +287,7 @@ impl Shell {
         if gone.up {
             tracing::info!("peer {peer} is gone");
             self.inbox.down(gone.node);
+            self.member(|membership, now| membership.down(now, gone.node));
         }
     }
 
@@ -205,6 +298,7 @@ impl Shell {
             }
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::Packets(event) => self.on_packet(event),
+            BehaviourEvent::Frames(event) => self.on_frame(event),
             BehaviourEvent::Lan(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
                     self.contacts.learn(peer, &address, self.now());
@@ -230,11 +324,11 @@ impl Shell {
         for address in info.listen_addrs.iter().filter(dialable) {
             self.contacts.learn(peer, address, self.now());
         }
-        self.raise(peer);
+        self.raise(peer, &info.listen_addrs);
     }
 
     /// Tells the node of a peer that has shown to be a member of the domain.
-    fn raise(&mut self, id: PeerId) {
+    fn raise(&mut self, id: PeerId, listens: &[Multiaddr]) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.up {
             return;
@@ -244,6 +338,8 @@ impl Shell {
                 peer.up = true;
                 self.contacts.proved(id);
                 tracing::info!("peer {id} is up");
+                let node = peer.node;
+                self.member(|membership, now| membership.up(now, node, listens));
             }
             Err(Full) => {
                 let _ = self.swarm.disconnect_peer_id(id);
@@ -291,7 +387,7 @@ impl Shell {
                 ..
             } => {
                 // Speaking the protocol shows membership as well as naming it does.
-                self.raise(peer);
+                self.raise(peer, &[]);
                 let Some(from) = self.peers.get_mut(&peer).filter(|peer| peer.up).map(|peer| peer.node)
                 else {
                     return self.drops.count("packet of a peer that is not up", 1);
@@ -324,6 +420,35 @@ impl Shell {
         }
     }
 
+    /// A frame of the topology of ours. It is answered at once: the answer says that it arrived, no more.
+    fn on_frame(&mut self, event: request_response::Event<Packet, Taken>) {
+        match event {
+            request_response::Event::Message {
+                peer,
+                message: Message::Request { request, channel, .. },
+                ..
+            } => {
+                let _ = self.swarm.behaviour_mut().frames.send_response(channel, Taken);
+                self.raise(peer, &[]);
+                let from = self.peers.get_mut(&peer).filter(|peer| peer.up).map(|peer| peer.node);
+                let (Some(from), Some(membership)) = (from, &mut self.membership) else { return };
+                let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                match membership.frame(now, from, &request) {
+                    Some(steps) => self.carry_out(steps),
+                    None => {
+                        tracing::debug!("peer {peer} sent a frame that is none");
+                        self.turn_away(peer);
+                    }
+                }
+            }
+            request_response::Event::OutboundFailure { peer, error, .. } => {
+                tracing::debug!("a frame to {peer} failed: {error}");
+                self.drops.count("frame not acknowledged", 1);
+            }
+            _ => {}
+        }
+    }
+
     /// The node took a packet.
     fn acknowledge(&mut self, ack: Ack) {
         // If the peer is gone or gave up waiting, it sends the packet again or reconciles.
@@ -343,7 +468,14 @@ impl Shell {
         };
         let packet: Packet = Arc::new(bytes);
         let mut direct = plan.direct;
-        if plan.publish
+        if let (Some(membership), Destination::Domain) = (&mut self.membership, destination) {
+            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let short = packet.len() <= limits::BROADCAST_BYTES;
+            if let Some(steps) = short.then(|| membership.broadcast(now, &packet)).flatten() {
+                return self.carry_out(steps);
+            }
+            direct = neighbours.iter().map(|neighbour| neighbour.node).collect();
+        } else if plan.publish
             && let Err(why) = self.publish(&packet)
         {
             if why == Unpublished::Overloaded {
@@ -432,6 +564,17 @@ impl fmt::Display for OneLine<'_> {
             f.write_str(first)?;
         }
         words.try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+/// Waits for a time in ms since the shell started; for ever if there is none.
+async fn until(started: Instant, at_ms: Option<u64>) {
+    match at_ms {
+        Some(at_ms) => {
+            let at = started + std::time::Duration::from_millis(at_ms);
+            tokio::time::sleep_until(at.into()).await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -20,6 +20,7 @@ use libp2p::{
 
 use super::bounds;
 use super::packet::PacketCodec;
+use crate::base::config::Topology;
 use crate::base::{Kind, limits};
 use crate::overlay::Domain;
 use crate::port::Fault;
@@ -35,6 +36,8 @@ pub struct Behaviour {
     pub ping: ping::Behaviour,
     pub gossip: Gossip,
     pub packets: request_response::Behaviour<PacketCodec>,
+    /// Frames of a topology of ours; idle where gossipsub is spoken.
+    pub frames: request_response::Behaviour<PacketCodec>,
     pub lan: Toggle<mdns::tokio::Behaviour>,
 }
 
@@ -59,7 +62,8 @@ pub fn build(keypair: &Keypair, domain: &Domain, lan: bool) -> Result<Swarm<Beha
             ping::Config::new().with_interval(bounds::PING_INTERVAL).with_timeout(bounds::PING_TIMEOUT),
         ),
         gossip: gossip(domain)?,
-        packets: packets(domain)?,
+        packets: packets(domain.packet_protocol())?,
+        frames: packets(domain.frame_protocol())?,
         lan: discovery(keypair.public().to_peer_id(), lan),
     };
     let transports = || {
@@ -181,12 +185,14 @@ fn gossip(domain: &Domain) -> Result<Gossip, Fault> {
     let filter = gossipsub::WhitelistSubscriptionFilter(HashSet::from([topic.hash()]));
     let anonymous = gossipsub::MessageAuthenticity::Anonymous;
     let mut gossip = Gossip::new_with_subscription_filter(anonymous, config, filter).map_err(bug)?;
-    gossip.subscribe(&topic).map_err(bug)?;
+    if domain.topology() == Topology::Gossip {
+        gossip.subscribe(&topic).map_err(bug)?;
+    }
     Ok(gossip)
 }
 
-fn packets(domain: &Domain) -> Result<request_response::Behaviour<PacketCodec>, Fault> {
-    let protocol = StreamProtocol::try_from_owned(domain.packet_protocol()).map_err(bug)?;
+fn packets(protocol: String) -> Result<request_response::Behaviour<PacketCodec>, Fault> {
+    let protocol = StreamProtocol::try_from_owned(protocol).map_err(bug)?;
     let config = request_response::Config::default()
         .with_request_timeout(bounds::REQUEST_TIMEOUT)
         .with_max_concurrent_streams(bounds::PACKET_STREAMS);

@@ -6,7 +6,8 @@ use super::{Delivery, Door, Node, Output, Receipt, Refusal, StoredEvent, Turn, W
 use crate::base::{ChannelId, EventId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::intent::Submission;
-use crate::chat::view::What;
+use crate::chat::message::Link;
+use crate::chat::view::{News, What};
 use crate::overlay::Destination;
 use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Unfounded};
 
@@ -33,6 +34,7 @@ impl Node {
             return Err(Refusal::NoSuchChannel(id.to_string()));
         };
         let device = &acting.person.device;
+        // Who joins opens a lane, whatever lane they had: under a better grant, perhaps.
         let lane = channel.replica.live_lane(&device.public()).filter(|_| act.joining().is_none());
         if lane.is_none() && act.joining().is_none() {
             return Err(Refusal::NotAMember);
@@ -49,9 +51,9 @@ impl Node {
         let position = self.last_position + 1;
         match self.directory.admit(&event, position).unwrap_or(Admission::Known) {
             Admission::Accepted(effect) => {
-                self.accepted(turn, id, &event, payload, effect, acting.submission.tag);
+                self.accepted(turn, id, &event, payload, effect, Some(acting.submission));
                 turn.broadcast(position);
-                Ok(Receipt { channel: Some(id), event: Some(event.id()) })
+                Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
             }
             Admission::Refused(invalid) => Err(refusal(&invalid)),
             Admission::Known | Admission::Waiting(_) => {
@@ -61,17 +63,22 @@ impl Node {
     }
 
     /// Takes in a channel by its first event.
-    pub(super) fn found(&mut self, turn: &mut Turn, event: &Event, tag: u64) -> Result<ChannelId, Unfounded> {
+    pub(super) fn found(
+        &mut self,
+        turn: &mut Turn,
+        event: &Event,
+        wanted: Option<&Submission>,
+    ) -> Result<ChannelId, Unfounded> {
         let (replica, effect) = self.directory.found(event, self.last_position + 1)?;
         let id = replica.id();
         let name = self.directory.insert(replica, None).name.clone();
         turn.writes.push(Write::Name { channel: id, name });
-        self.accepted(turn, id, event, None, effect, tag);
+        self.accepted(turn, id, event, None, effect, wanted);
         Ok(id)
     }
 
-    /// An event has become part of its channel: it goes to the log, to the doors, and to the
-    /// outbox of every link that should carry it.
+    /// An event has become part of its channel. `wanted` is what it was made for, if it was made here:
+    /// it came over the link that the submission names, whatever its lane came over.
     pub(super) fn accepted(
         &mut self,
         turn: &mut Turn,
@@ -79,12 +86,35 @@ impl Node {
         event: &Event,
         payload: Option<Vec<u8>>,
         effect: Effect,
-        tag: u64,
+        wanted: Option<&Submission>,
     ) {
         self.last_position += 1;
-        let position = self.last_position;
+        let rules = effect.rules;
+        self.keep(turn, id, event, payload, (self.last_position, effect, wanted));
+        self.settle_texts(turn, id, event);
+        if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
+            self.drop_spent(id);
+        }
+        if rules {
+            self.refresh_parts(turn, &id);
+        }
+    }
+
+    /// An event goes to its place in the log, to the doors, and to the outbox of every link that should
+    /// carry it; one whose text was lacking, once more when the text is there.
+    pub(super) fn keep(
+        &mut self,
+        turn: &mut Turn,
+        id: ChannelId,
+        event: &Event,
+        payload: Option<Vec<u8>>,
+        (position, effect, wanted): (u64, Effect, Option<&Submission>),
+    ) {
         let Some(channel) = self.directory.get(&id) else { return };
+        let payload = payload.filter(|_| !channel.is_over(event, turn.now));
+        let keeping = channel.keeping(event, payload.is_some(), turn.now);
         let (profile_before, subject_before) = (effect.profile_before, effect.subject_before);
+        let tag = wanted.map_or(0, |submission| submission.tag);
         let fresh = Fresh { tag, profile_before, subject_before };
         let news =
             news::of_event(channel, event, payload.as_deref(), position, fresh).filter(|_| effect.visible);
@@ -92,16 +122,24 @@ impl Node {
             What::Message(content) => content.origin.clone(),
             _ => None,
         });
-        let (flips, rules) = (effect.flips, effect.rules);
-        let via = channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone());
-        turn.writes.push(Write::Event(StoredEvent {
+        let flips = effect.flips;
+        let via = match wanted {
+            Some(submission) => submission.via.clone(),
+            None => channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone()),
+        };
+        let stored = StoredEvent {
             position,
             channel: id,
             id: event.id(),
             signed: event.encode(),
             payload,
             visible: news.is_some(),
-        }));
+            keeping,
+        };
+        if keeping.wanted {
+            self.wanting.insert(&stored, turn.now);
+        }
+        turn.writes.push(Write::Event(stored));
         let came_over = origin.as_ref().map(|origin| origin.link.clone()).or(via);
         if let Some(origin) = origin {
             let (link, external_id) = (origin.link, origin.external_id);
@@ -109,24 +147,32 @@ impl Node {
             turn.writes.push(Write::Seen { link, external_id, event: event.id() });
         }
         self.tell_flips(turn, &id, &flips);
-        if rules {
-            self.refresh_parts(turn, &id);
-        }
         let Some(news) = news else { return };
         if self.open_doors.contains(&Door::Listener) {
             let delivery = Delivery { id: 0, link: None, uncertain: false, news: news.clone() };
             turn.effects.push(Output::Deliver { door: Door::Listener, delivery: Box::new(delivery) });
         }
         for link in self.routes.targets(&id, came_over.as_ref()) {
-            let Some(write) = self.outbox.push(&link, position, event.id()) else {
-                self.count_refused("outbox_full");
-                let reason = "too many deliveries wait for it".to_owned();
-                turn.effects.push(Output::GaveUp { link, reason });
-                continue;
-            };
-            turn.writes.push(write);
-            self.dispatch(turn, &link, Some(&news));
+            self.carry(turn, link, &news);
         }
+    }
+
+    /// Puts news into the outbox of a link, unless its far end is not cleared for them.
+    fn carry(&mut self, turn: &mut Turn, link: Link, news: &News) {
+        let channel = self.directory.get(&news.channel);
+        if !channel.is_some_and(|channel| self.may_carry(channel, &link, news)) {
+            self.withhold(turn, &link);
+            return;
+        }
+        let Some(write) = self.outbox.push(&link, news.position, news.event) else {
+            self.count_refused("outbox_full");
+            let reason = "too many deliveries wait for it".to_owned();
+            turn.effects.push(Output::GaveUp { link, reason });
+            return;
+        };
+        self.count_carried(&link, news);
+        turn.writes.push(write);
+        self.dispatch(turn, &link, Some(news));
     }
 
     /// Tells the doors of messages that turned void, or count again.

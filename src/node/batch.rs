@@ -64,12 +64,41 @@ pub enum Write {
         identity: Identity,
         profile: Profile,
     },
+    /// Deletes what a message said, for good, wherever the store has it: it was taken back.
+    Erase {
+        position: u64,
+    },
+    /// The same of every message that was to last until then.
+    EraseExpired {
+        until: Timestamp,
+    },
+    /// The same of every message said in the channel up to then.
+    EraseSaid {
+        channel: ChannelId,
+        until: Timestamp,
+    },
     /// A door's note; an empty value forgets the key.
     Note {
         door: Door,
         key: String,
         value: Vec<u8>,
     },
+}
+
+impl Write {
+    /// Whether it deletes what this event says.
+    pub fn erases(&self, event: &StoredEvent) -> bool {
+        let keeping = &event.keeping;
+        match self {
+            Self::Erase { position } => *position == event.position,
+            Self::EraseExpired { until } => keeping.expires.is_some_and(|at| at <= *until),
+            Self::EraseSaid { channel, until } => {
+                let is_text = event.payload.is_some() || keeping.wanted;
+                is_text && *channel == event.channel && keeping.said_at <= *until
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An event as it lies in the log.
@@ -85,10 +114,32 @@ pub struct StoredEvent {
     pub payload: Option<Vec<u8>>,
     /// Whether doors show it: messages, joins, leaves, topics, profiles.
     pub visible: bool,
+    pub keeping: Keeping,
+}
+
+/// What the store must know of an event to keep its payload as long as it may, and no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Keeping {
+    /// The event's own time.
+    pub said_at: Timestamp,
+    /// When its payload is to be deleted by its author's will.
+    pub expires: Option<Timestamp>,
+    /// Whether full-text search may find it.
+    pub searchable: bool,
+    /// It came without its payload, which others may still have.
+    pub wanted: bool,
 }
 
 impl StoredEvent {
-    /// As it goes to other nodes; `None` if the bytes are damaged.
+    /// Deletes what it says, if it says something.
+    pub fn erase(&mut self) {
+        if self.payload.is_some() || self.keeping.wanted {
+            (self.payload, self.visible, self.keeping.wanted) = (None, false, false);
+        }
+    }
+
+    /// With all that is stored of it; `None` if the bytes are damaged. What may go to other nodes is for
+    /// [`Node::parcel_of`](super::Node::parcel_of) to say.
     pub fn parcel(&self) -> Option<Parcel> {
         let event = Event::decode_trusted(&self.signed).ok()?;
         Some(Parcel { event, payload: self.payload.clone() })

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{ChannelId, Digest, EventId};
+use crate::base::{ChannelId, Digest, EventId, Timestamp};
 use crate::chat::intent::ChannelRef;
 use crate::chat::message::Link;
+use crate::chat::policy::Policy;
 use crate::chat::view::{ChannelView, Member};
 use crate::replica::{Admission, Effect, Event, Held, Parcel, Pending, Replica, Unfounded};
 
@@ -30,6 +31,16 @@ pub(super) struct Channel {
     pub replica: Replica,
     pub pending: Pending,
     pub name: String,
+    /// What binds ordinary members, as of the newest event.
+    pub policy: Policy,
+    /// Forks that the policy takes into account.
+    pub forks: usize,
+    /// When the newest message was said.
+    pub newest: Timestamp,
+    /// Messages that somebody took back in vain so far: their texts are kept until it counts.
+    pub doubtful: BTreeSet<EventId>,
+    /// The edits of each message that has some.
+    pub edits: BTreeMap<EventId, Vec<EventId>>,
 }
 
 impl Directory {
@@ -42,7 +53,17 @@ impl Directory {
         if let Some(workspace) = replica.state().ancestry().workspace {
             self.parts.entry(workspace).or_default().insert(id);
         }
-        self.channels.insert(id, Channel { replica, pending: Pending::default(), name });
+        let channel = Channel {
+            replica,
+            pending: Pending::default(),
+            name,
+            policy: Policy::default(),
+            forks: 0,
+            newest: Timestamp::default(),
+            doubtful: BTreeSet::new(),
+            edits: BTreeMap::new(),
+        };
+        self.channels.insert(id, channel);
         &self.channels[&id]
     }
 
@@ -61,6 +82,10 @@ impl Directory {
 
     pub fn get(&self, id: &ChannelId) -> Option<&Channel> {
         self.channels.get(id)
+    }
+
+    pub fn get_mut(&mut self, id: &ChannelId) -> Option<&mut Channel> {
+        self.channels.get_mut(id)
     }
 
     /// The channel somebody means.
@@ -200,6 +225,10 @@ impl Directory {
         self.channels.iter()
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&ChannelId, &mut Channel)> {
+        self.channels.iter_mut()
+    }
+
     pub fn len(&self) -> usize {
         self.channels.len()
     }
@@ -228,7 +257,7 @@ impl Channel {
             id: self.replica.id(),
             name: self.name.clone(),
             topic: state.topic().to_owned(),
-            policy: self.replica.policy(),
+            policy: self.policy.clone(),
             created_at: state.created_at(),
             members,
             links,

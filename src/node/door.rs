@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ChannelId, EventId, Kind};
+use crate::chat::flow::Sink;
+use crate::chat::invite::Invite;
 use crate::chat::message::Link;
 use crate::chat::view::News;
 
@@ -76,11 +78,15 @@ pub enum Outcome {
 }
 
 /// What became of a submission.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Receipt {
     pub channel: Option<ChannelId>,
     /// The event it became; `None` for what is local or was so already.
     pub event: Option<EventId>,
+    /// The sinks of this node's links that are not cleared for it, so that it does not go there.
+    pub withheld: Vec<Sink>,
+    /// The invite that was asked for.
+    pub invite: Option<Invite>,
 }
 
 /// Why a submission was refused.

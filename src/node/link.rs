@@ -21,12 +21,14 @@ impl Node {
         if let Some(channel) = self.routes.channel(link) {
             let name = self.directory.get(&channel).map(|channel| channel.name.clone()).unwrap_or_default();
             return match self.directory.find(wanted) {
-                Some(same) if same == channel => Ok(Receipt { channel: Some(channel), event: None }),
+                Some(same) if same == channel => {
+                    Ok(Receipt { channel: Some(channel), event: None, ..Receipt::default() })
+                }
                 _ => Err(Refusal::LinkTaken(name)),
             };
         }
         let receipt = match self.directory.find(wanted) {
-            Some(channel) => Receipt { channel: Some(channel), event: None },
+            Some(channel) => Receipt { channel: Some(channel), event: None, ..Receipt::default() },
             None if create => self.join(turn, acting, wanted, true)?,
             None => return Err(no_such(wanted)),
         };
@@ -42,7 +44,7 @@ impl Node {
         turn.writes.extend(self.outbox.drop_link(link));
         turn.writes.push(Write::Unlink { link: link.clone() });
         self.tell_link(turn, channel, link, false);
-        Ok(Receipt { channel: Some(channel), event: None })
+        Ok(Receipt { channel: Some(channel), event: None, ..Receipt::default() })
     }
 
     fn tell_link(&mut self, turn: &mut Turn, channel: ChannelId, link: &Link, up: bool) {

@@ -10,7 +10,13 @@ mod admit;
 mod batch;
 mod directory;
 mod door;
+mod expiry;
+mod flow;
+mod intents;
+mod invite;
 mod link;
+#[cfg(test)]
+mod market;
 mod news;
 mod origins;
 mod outbox;
@@ -23,25 +29,33 @@ mod submit;
 mod sync;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod texts;
+mod wanting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use batch::{Batch, OutboxRow, StoredEvent, Write};
+pub use batch::{Batch, Keeping, OutboxRow, StoredEvent, Write};
 pub use door::{Delivery, Door, Outcome, Receipt, Refusal};
+pub use flow::{Exported, Lapse};
 pub use restore::{Restored, Setup};
 
 use crate::base::{Digest, EventId, NodeId, Timestamp};
+use crate::chat::flow::Sink;
 use crate::chat::intent::Submission;
 use crate::chat::message::Link;
 use crate::chat::view::{ChannelView, News};
 use crate::overlay::Destination;
 use crate::replica::Packet;
 use directory::Directory;
+use expiry::Expiry;
+use intents::Intents;
 use origins::Origins;
 use outbox::{Order, Outbox};
 use people::People;
 use routes::Routes;
 use sync::Sync;
+use wanting::Wanting;
 
 /// A fact.
 #[derive(Clone, Debug)]
@@ -61,6 +75,11 @@ pub enum Input {
     Report {
         delivery: u64,
         outcome: Outcome,
+    },
+    /// A delivery that was to be read back is not made: see [`Node::delivery_of`].
+    Lapsed {
+        delivery: u64,
+        lapse: Lapse,
     },
     /// A door's own note.
     Remember {
@@ -102,7 +121,8 @@ pub enum Output {
         door: Door,
         delivery: Box<Delivery>,
     },
-    /// News for a door of an event that lies in the store: to be read and made by [`Node::news_of`].
+    /// News for a door of an event that lies in the store: to be read and made by
+    /// [`Node::delivery_of`].
     /// The listener's have no link and the id 0.
     DeliverStored {
         door: Door,
@@ -139,7 +159,11 @@ pub struct Node {
     open_doors: BTreeSet<Door>,
     last_position: u64,
     origins: Origins,
+    intents: Intents,
     refused: BTreeMap<&'static str, u64>,
+    expiry: Expiry,
+    wanting: Wanting,
+    exports: BTreeMap<Sink, Exported>,
 }
 
 /// What one input leads to, while it is being worked out.
@@ -147,17 +171,20 @@ struct Turn {
     now: Timestamp,
     writes: Vec<Write>,
     effects: Vec<Output>,
+    /// Sinks of this node's links that were not cleared for what was said.
+    withheld: Vec<Sink>,
 }
 
 impl Node {
     /// Takes one fact in. Total, bounded, deterministic.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Vec<Output> {
-        let mut turn = Turn { now, writes: Vec::new(), effects: Vec::new() };
+        let mut turn = Turn { now, writes: Vec::new(), effects: Vec::new(), withheld: Vec::new() };
         match input {
             Input::Submit { ticket, submission, known } => {
-                let result = self.submit(&mut turn, &submission, known);
-                if let Err(refusal) = &result {
-                    self.count_refused(refusal.reason());
+                let mut result = self.submit(&mut turn, &submission, known);
+                match &mut result {
+                    Ok(receipt) => receipt.withheld = std::mem::take(&mut turn.withheld),
+                    Err(refusal) => self.count_refused(refusal.reason()),
                 }
                 turn.effects.push(Output::Reply { ticket, result });
             }
@@ -166,6 +193,7 @@ impl Node {
                 self.open_doors.remove(&door);
             }
             Input::Report { delivery, outcome } => self.report(&mut turn, delivery, outcome),
+            Input::Lapsed { delivery, lapse } => self.lapsed(&mut turn, delivery, lapse),
             Input::Remember { ticket, door, key, value } => {
                 turn.writes.push(Write::Note { door, key, value });
                 turn.effects.push(Output::Remembered { ticket });
@@ -185,7 +213,10 @@ impl Node {
     /// When [`Input::Timeout`] is wanted next.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let retry = self.outbox.next_due(|door| self.open_doors.contains(door));
-        [self.sync.next_timeout(), retry].into_iter().flatten().min()
+        [self.sync.next_timeout(), retry, self.expiry.next_timeout(), self.next_want()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn timeout(&mut self, turn: &mut Turn) {
@@ -193,6 +224,8 @@ impl Node {
             self.dispatch(turn, &link, None);
         }
         self.sync_timeout(turn);
+        self.expiry_timeout(turn);
+        self.want_timeout(turn);
     }
 
     fn open_door(&mut self, turn: &mut Turn, door: Door) {
@@ -275,14 +308,19 @@ impl Node {
         self.directory.root()
     }
 
+    /// Whether an event counts: it is part of a channel here, and not void.
+    pub fn is_effective(&self, event: &EventId) -> bool {
+        self.directory.iter().any(|(_, channel)| channel.replica.is_effective(event))
+    }
+
     /// This node's transport identity.
     pub fn id(&self) -> NodeId {
         self.setup.node_id()
     }
 
     /// The news that a stored event is, for doors. `None` if there is nothing to show (any more).
-    pub fn news_of(&self, stored: &StoredEvent) -> Option<News> {
-        news::of_stored(&self.directory, stored)
+    pub fn news_of(&self, now: Timestamp, stored: &StoredEvent) -> Option<News> {
+        news::of_stored(&self.directory, now, stored)
     }
 }
 

@@ -36,7 +36,9 @@ pub(super) fn of_event(
     let what = match &event.header.act {
         _ if !channel.replica.is_effective(&id) => What::Withdrawn,
         Act::CreateChannel { .. } => What::Created,
-        Act::JoinChannel(_) => What::Joined,
+        // What people own is asked for, not told to a chat.
+        Act::Settle { .. } => return None,
+        Act::JoinChannel(_) | Act::RedeemTicket { .. } => What::Joined,
         Act::LeaveChannel { reason } => What::Left { reason: reason.clone() },
         Act::UpdateChannel(Change::Topic(topic)) => What::Topic(topic.clone()),
         Act::UpdateChannel(change) => What::Changed(change.clone()),
@@ -76,9 +78,12 @@ pub(super) fn of_event(
 }
 
 /// The news of an event as it lies in the log.
-pub(super) fn of_stored(directory: &Directory, stored: &StoredEvent) -> Option<News> {
+pub(super) fn of_stored(directory: &Directory, now: Timestamp, stored: &StoredEvent) -> Option<News> {
     let event = Event::decode_trusted(&stored.signed).ok()?;
     let channel = directory.get(&stored.channel)?;
+    if channel.is_over(&event, now) {
+        return None;
+    }
     of_event(channel, &event, stored.payload.as_deref(), stored.position, Fresh::default())
 }
 

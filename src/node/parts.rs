@@ -15,26 +15,27 @@ use crate::replica::{Event, Header, Invalid, Replica, Unfounded};
 pub(super) struct Site {
     /// The name it gives itself.
     pub name: ChannelName,
-    pub workspace: Option<ChannelId>,
-    pub is_workspace: bool,
+    pub ancestry: Ancestry,
 }
 
 impl Node {
     /// What a name says of the channel to be founded: `#team/` is a workspace, `#team/garden` a channel of
     /// it if `#team` is one here; anything else is just a name.
     pub(super) fn site(&self, name: &ChannelName) -> Site {
-        let whole = || Site { name: name.clone(), workspace: None, is_workspace: false };
+        let whole = || Site { name: name.clone(), ancestry: Ancestry::default() };
         let Some((above, below)) = name.as_str().split_once('/') else { return whole() };
         if below.is_empty() {
             let Ok(name) = above.parse() else { return whole() };
-            return Site { name, workspace: None, is_workspace: true };
+            return Site { name, ancestry: Ancestry { is_workspace: true, ..Ancestry::default() } };
         }
         let found = self.directory.find(&ChannelRef::Name(above.to_owned()));
         let workspace = found.filter(|id| {
             self.directory.get(id).is_some_and(|found| found.replica.state().ancestry().is_workspace)
         });
         match (workspace, format!("#{below}").parse()) {
-            (Some(workspace), Ok(name)) => Site { name, workspace: Some(workspace), is_workspace: false },
+            (Some(workspace), Ok(name)) => {
+                Site { name, ancestry: Ancestry { workspace: Some(workspace), ..Ancestry::default() } }
+            }
             _ => whole(),
         }
     }
@@ -48,17 +49,12 @@ impl Node {
         site: Site,
         topic: String,
     ) -> Result<Receipt, Refusal> {
+        let Site { name, ancestry } = site;
+        let workspace = ancestry.workspace;
         let mut founder = acting.person.joining(acting.submission.via.clone());
-        if let Some(workspace) = site.workspace {
+        if let Some(workspace) = workspace {
             founder.under = Some(self.citizenship(turn, acting, workspace)?);
-            if let Some(channel) = self.shared_into(&workspace, &site.name) {
-                let act = Act::AddChannel { channel };
-                let receipt = self.act(turn, acting, workspace, act, None)?;
-                return Ok(Receipt { channel: Some(channel), ..receipt });
-            }
         }
-        let ancestry =
-            Ancestry { predecessor: None, workspace: site.workspace, is_workspace: site.is_workspace };
         let header = Header {
             version: crate::replica::event::VERSION,
             channel: None,
@@ -67,29 +63,42 @@ impl Node {
             prev: None,
             deps: Vec::new(),
             timestamp: turn.now,
-            act: Act::CreateChannel { name: site.name, topic, founder, ancestry },
+            act: Act::CreateChannel { name, topic, founder, ancestry },
             payload: None,
         };
         header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
         let event = Event::sign(header, &acting.person.device);
-        if let Some(workspace) = site.workspace {
+        if let Some(workspace) = workspace {
             let channel = event.channel();
             self.act(turn, acting, workspace, Act::AddChannel { channel }, None)?;
         }
-        let id = self.found(turn, &event, acting.submission.tag).map_err(|unfounded| match unfounded {
+        let id = self.found(turn, &event, Some(acting.submission)).map_err(|unfounded| match unfounded {
             Unfounded::Refused(invalid) => refusal(&invalid),
             Unfounded::Waiting(_) => Refusal::Malformed("its workspace is not there"),
         })?;
         turn.broadcast(self.last_position);
-        Ok(Receipt { channel: Some(id), event: Some(event.id()) })
+        Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
     }
 
     /// The channel of this name that is shared into a workspace: founding it there takes it in.
-    fn shared_into(&self, workspace: &ChannelId, name: &ChannelName) -> Option<ChannelId> {
+    pub(super) fn shared_into(&self, workspace: &ChannelId, name: &ChannelName) -> Option<ChannelId> {
         let is_meant = |replica: &Replica| {
             replica.state().name() == Some(name) && replica.policy().shared.contains(workspace)
         };
         self.directory.iter().find(|(_, channel)| is_meant(&channel.replica)).map(|(id, _)| *id)
+    }
+
+    /// A workspace takes in a channel that is shared into it.
+    pub(super) fn take_into(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        workspace: ChannelId,
+        channel: ChannelId,
+    ) -> Result<Receipt, Refusal> {
+        self.prepare(turn, acting, workspace, false)?;
+        let receipt = self.act(turn, acting, workspace, Act::AddChannel { channel }, None)?;
+        Ok(Receipt { channel: Some(channel), ..receipt })
     }
 
     /// The actor's lane in a workspace, with all that was seen of it; they join if they may.
@@ -211,6 +220,7 @@ impl Node {
         for part in self.directory.parts(workspace) {
             let flips = self.directory.refresh(&part, workspace);
             self.tell_flips(turn, &part, &flips);
+            self.resettle_texts(turn, part);
         }
     }
 

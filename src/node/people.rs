@@ -7,12 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Write;
+use super::{Setup, Write};
 use crate::base::key::{Purpose, SecretKey};
 use crate::base::{Identity, Timestamp, limits};
 use crate::chat::act::Joining;
+use crate::chat::logics::logics;
 use crate::chat::message::Link;
 use crate::chat::profile::{Certificate, Profile};
+use crate::machine::intent::{Constraints, Intent};
+use crate::machine::{Action, MachineError};
 
 /// People remembered. All are forgotten beyond that: their keys are derived anew.
 const REMEMBERED: usize = 16 * 1024;
@@ -20,6 +23,7 @@ const REMEMBERED: usize = 16 * 1024;
 /// Keys of those who acted through this node lately.
 pub(super) struct People {
     secret: SecretKey,
+    generation: u64,
     node: Profile,
     known: BTreeMap<String, Person>,
 }
@@ -38,10 +42,12 @@ pub(super) struct Person {
 const NODE_ACCOUNT: &str = "the node";
 
 impl People {
-    pub fn new(secret: SecretKey, node_name: &str) -> Self {
-        let username = node_name.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(16).collect();
+    pub fn new(setup: &Setup) -> Self {
+        let username =
+            setup.name.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(16).collect();
         let node = Profile { username, display_name: String::new(), home: String::new() };
-        Self { secret, node, known: BTreeMap::new() }
+        let (secret, generation) = (setup.secret.clone(), setup.generation);
+        Self { secret, generation, node, known: BTreeMap::new() }
     }
 
     /// The node's own user, and what to write if it was not known like that.
@@ -73,12 +79,24 @@ impl People {
             return person.clone();
         }
         let identity_key = self.secret.derive(Purpose::Identity, account);
-        let device = self.secret.derive(Purpose::Device, account);
+        let device = match self.generation {
+            0 => self.secret.derive(Purpose::Device, account),
+            // No account ends like that: there is no space but in the node's own.
+            generation => self.secret.derive(Purpose::Device, &format!("{account} restored {generation}")),
+        };
         Person { identity: identity_key.public(), device, profile: Profile::default(), identity_key }
     }
 }
 
 impl Person {
+    /// An intent of theirs.
+    ///
+    /// # Errors
+    /// What is wrong with the actions or the constraints.
+    pub fn intent(&self, actions: Vec<Action>, constraints: Constraints) -> Result<Intent, MachineError> {
+        Intent::sign(actions, constraints, &self.identity_key, logics())
+    }
+
     /// What opens a lane of theirs.
     pub fn joining(&self, via: Option<Link>) -> Joining {
         // The node keeps both keys and derives them anew at will, so its certificates do not
@@ -139,7 +157,9 @@ mod tests {
 
     #[test]
     fn forgetting_people_changes_nothing_about_them() {
-        let mut people = People::new(SecretKey::from_seed([1; 32]), "a node");
+        let secret = SecretKey::from_seed([1; 32]);
+        let setup = Setup { secret, name: "a node".into(), matrix_server: String::new(), generation: 0 };
+        let mut people = People::new(&setup);
         let (first, write) = people.person("first", named_after("first"));
         assert!(write.is_some());
         assert!(people.person("first", named_after("first")).1.is_none());

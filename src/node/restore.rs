@@ -8,7 +8,8 @@ use super::people::People;
 use super::routes::Routes;
 use super::{Node, OutboxRow, StoredEvent};
 use crate::base::key::{Purpose, SecretKey};
-use crate::base::{ChannelId, EventId, NodeId};
+use crate::base::{ChannelId, EventId, NodeId, Timestamp};
+use crate::chat::act::Act;
 use crate::chat::message::Link;
 use crate::replica::{Admission, Event};
 
@@ -19,6 +20,11 @@ pub struct Setup {
     pub secret: SecretKey,
     /// The name of the node's own user.
     pub name: String,
+    /// The server name of its Matrix homeserver; empty where it has none.
+    pub matrix_server: String,
+    /// Another one each time the node was restored from a backup; 0 if it never was. Its people then
+    /// have other devices: the backup does not know what the former ones signed last.
+    pub generation: u64,
 }
 
 impl Setup {
@@ -73,7 +79,7 @@ impl Node {
         log: impl Iterator<Item = StoredEvent>,
     ) -> Result<Self, Damaged> {
         let mut node = Self {
-            people: People::new(setup.secret.clone(), &setup.name),
+            people: People::new(&setup),
             setup,
             directory: Directory::default(),
             routes: Routes::default(),
@@ -82,7 +88,11 @@ impl Node {
             open_doors: Default::default(),
             last_position: 0,
             origins: Default::default(),
+            intents: Default::default(),
             refused: BTreeMap::new(),
+            expiry: Default::default(),
+            wanting: Default::default(),
+            exports: BTreeMap::new(),
         };
         let mut names: BTreeMap<ChannelId, String> = restored.names.into_iter().collect();
         let mut event_at: BTreeMap<u64, EventId> =
@@ -95,6 +105,7 @@ impl Node {
             }
             node.last_position = stored.position;
         }
+        node.restore_texts();
         for (link, channel) in restored.links {
             node.routes.insert(link, channel);
         }
@@ -123,6 +134,16 @@ impl Node {
                         self.directory.refresh(&part, &stored.channel);
                     }
                 }
+                if let Act::RedactMessage { target, .. } = &event.header.act
+                    && let Some(channel) = self.directory.get_mut(&stored.channel)
+                {
+                    channel.doubtful.insert(*target);
+                }
+                if stored.keeping.wanted {
+                    self.wanting.insert(stored, Timestamp(0));
+                }
+                let may_have_text = stored.payload.is_some() || stored.keeping.wanted;
+                self.note_text(stored.channel, &event, may_have_text);
                 Ok(())
             }
             Admission::Refused(invalid) => Err(invalid.to_string()),

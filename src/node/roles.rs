@@ -1,6 +1,7 @@
 //! Wishes about other people: granting and revoking roles.
 
 use super::admit::Acting;
+use super::people::is_account;
 use super::submit::{clipped, no_such};
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, Identity};
@@ -8,6 +9,7 @@ use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining, Standing};
 use crate::chat::channel::JoinRule;
 use crate::chat::intent::{ChannelRef, Subject};
+use crate::replica::Replica;
 
 impl Node {
     pub(super) fn grant_role(
@@ -19,6 +21,9 @@ impl Node {
         role: Role,
     ) -> Result<Receipt, Refusal> {
         let subject = self.subject(wanted, subject)?;
+        if let Some(done) = self.is_so(acting, wanted, &subject, |_, member| member == Some(role)) {
+            return Ok(done);
+        }
         self.act_in(turn, acting, wanted, Act::GrantRole { subject, role, expires: None }, None)
     }
 
@@ -31,6 +36,15 @@ impl Node {
         (then, reason): (Standing, &str),
     ) -> Result<Receipt, Refusal> {
         let subject = self.subject(wanted, subject)?;
+        let done = self.is_so(acting, wanted, &subject, |replica, member| match then {
+            Standing::Out => member.is_none() && replica.best_grant(&subject).is_none(),
+            Standing::Banned => replica.is_banned(&subject),
+            Standing::Free => !replica.is_banned(&subject),
+            Standing::Demoted(role) => member == Some(role),
+        });
+        if let Some(done) = done {
+            return Ok(done);
+        }
         self.outranks(acting, wanted, &subject)?;
         let act = Act::RevokeRole { subject, then, reason: clipped(reason) };
         let receipt = self.act_in(turn, acting, wanted, act, None)?;
@@ -59,6 +73,25 @@ impl Node {
         }
         let asking = self.joining(turn, acting, &id)?;
         self.act(turn, acting, id, Act::Knock { asking, reason: clipped(reason) }, None)
+    }
+
+    /// The receipt of a wish that changes nothing: a door may hand in the same one again. `is_so` is
+    /// asked with the role that the person has as a member. Who is no member is told that instead.
+    fn is_so(
+        &self,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        person: &Identity,
+        is_so: impl Fn(&Replica, Option<Role>) -> bool,
+    ) -> Option<Receipt> {
+        let id = self.directory.find(wanted)?;
+        let replica = &self.directory.get(&id)?.replica;
+        let state = replica.state();
+        if !state.is_member(&acting.person.identity) {
+            return None;
+        }
+        let role = state.is_member(person).then(|| state.person(person)).flatten().map(|member| member.role);
+        is_so(replica, role).then_some(Receipt { channel: Some(id), ..Receipt::default() })
     }
 
     /// A revocation that acts on nobody would be signed for nothing: it is refused with the reason. One of
@@ -93,8 +126,14 @@ impl Node {
             return Ok(());
         }
         let lane = replica.live_lane(&device).map(|lane| lane.rank);
-        let Some((grant, rank)) = replica.best_standing(&identity, above) else { return Ok(()) };
-        if lane.is_none_or(|lane| rank < lane) {
+        let standing = replica.best_standing(&identity, above);
+        let takes = match (standing, lane) {
+            (Some((_, rank)), lane) => lane.is_none_or(|lane| rank < lane),
+            // In by another device, and this one is new: so it is after the node was restored.
+            (None, lane) => lane.is_none() && replica.may_join(&identity),
+        };
+        if takes {
+            let grant = standing.and_then(|(grant, _)| grant);
             let joining = Joining { grant, ..self.joining(turn, acting, &id)? };
             self.act(turn, acting, id, Act::JoinChannel(joining), None)?;
         }
@@ -103,7 +142,7 @@ impl Node {
 
     /// The person of a channel that somebody means: by identity, by account, or by user name where
     /// one person alone goes by it. Those in the channel come before those who left it.
-    fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
+    pub(super) fn subject(&self, wanted: &ChannelRef, subject: &Subject) -> Result<Identity, Refusal> {
         let id: ChannelId = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
         let name = match subject {
             Subject::Identity(identity) => return Ok(*identity),
@@ -127,6 +166,10 @@ impl Node {
                 (Some(_), Some(_)) => return Err(nobody()),
                 _ => {}
             }
+        }
+        // A Matrix user may be let in or kept out before they were ever here.
+        if name.starts_with('@') && name.contains(':') && is_account(name) {
+            return Ok(by_account);
         }
         Err(nobody())
     }

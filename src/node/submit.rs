@@ -2,13 +2,14 @@
 
 use super::admit::Acting;
 use super::directory::Channel;
+use super::parts::Site;
 use super::people::{Person, cut, is_account, named_after};
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, EventId, limits};
 use crate::chat::act::{Act, Joining};
 use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::Content;
+use crate::chat::message::{Content, Relation};
 use crate::chat::name::ChannelName;
 use crate::chat::profile::Profile;
 
@@ -35,6 +36,9 @@ impl Node {
             }
             Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
             Intent::RedactMessage { channel, target, reason } => {
+                if let Some(done) = self.redacted_already(channel, target) {
+                    return Ok(done);
+                }
                 let act = Act::RedactMessage { target: *target, reason: clipped(reason) };
                 self.act_in(turn, &acting, channel, act, None)
             }
@@ -57,6 +61,11 @@ impl Node {
             Intent::RevokeRole { channel, subject, then, reason } => {
                 self.revoke_role(turn, &acting, channel, subject, (*then, reason))
             }
+            Intent::Market { channel, wish } => self.market(turn, &acting, channel, wish),
+            Intent::Solve { channel } => self.solve(turn, &acting, channel.as_ref()),
+            Intent::Invite { channel, role, expires } => self.invite(turn, &acting, channel, *role, *expires),
+            Intent::UseInvite { invite } => self.use_invite(turn, &acting, invite),
+            Intent::Upgrade { channel } => self.upgrade(turn, &acting, channel),
             Intent::UpdateProfile { profile } => self.update_profile(turn, &acting, profile),
             Intent::Link { channel, link, create } => self.link(turn, &acting, channel, link, *create),
             Intent::Unlink { link } => self.unlink(turn, link),
@@ -106,10 +115,26 @@ impl Node {
         topic: &str,
     ) -> Result<Receipt, Refusal> {
         let site = self.site(name);
-        let address = if site.is_workspace { &site.name } else { name };
+        let address = if site.ancestry.is_workspace { &site.name } else { name };
         if self.directory.find(&ChannelRef::Name(address.as_str().to_owned())).is_some() {
             return Err(Refusal::ChannelExists(address.to_string()));
         }
+        if let Some(workspace) = site.ancestry.workspace
+            && let Some(channel) = self.shared_into(&workspace, &site.name)
+        {
+            return self.take_into(turn, acting, workspace, channel);
+        }
+        self.found_as(turn, acting, site, topic)
+    }
+
+    /// Founds a channel, whatever its name is here.
+    pub(super) fn found_as(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        site: Site,
+        topic: &str,
+    ) -> Result<Receipt, Refusal> {
         if self.directory.len() >= limits::CHANNELS {
             return Err(Refusal::Full("channels"));
         }
@@ -133,7 +158,7 @@ impl Node {
             (None, _, _) => return Err(no_such(wanted)),
         };
         let event = self.ensure_member(turn, acting, channel)?;
-        Ok(Receipt { channel: Some(channel), event })
+        Ok(Receipt { channel: Some(channel), event, ..Receipt::default() })
     }
 
     fn send(
@@ -148,13 +173,28 @@ impl Node {
         let origin = content.origin.as_ref().map(|origin| (origin.link.clone(), origin.external_id.clone()));
         let earlier = known.or_else(|| self.origins.get(origin.as_ref()?));
         if let Some(event) = earlier {
-            return Ok(Receipt { channel: Some(channel), event: Some(event) });
+            return Ok(Receipt { channel: Some(channel), event: Some(event), ..Receipt::default() });
         }
         if !content.is_well_formed() {
             return Err(Refusal::Malformed("a message is neither empty nor longer than 48 KiB"));
         }
         let payload = payload(content).ok_or(Refusal::Malformed("a message fits into 60 KiB"))?;
-        self.act_in(turn, acting, wanted, Act::SendMessage(content.envelope.clone()), Some(payload))
+        let mut envelope = content.envelope.clone();
+        if let (Some(Relation::Edit(target)), Some(channel)) =
+            (envelope.relation, self.directory.get(&channel))
+        {
+            // What stands in a message's place lasts no longer than the message.
+            let lasts = channel.replica.expiry_of(&target);
+            envelope.expires = envelope.expires.into_iter().chain(lasts).min();
+        }
+        self.act_in(turn, acting, wanted, Act::SendMessage(envelope), Some(payload))
+    }
+
+    /// What was taken back is not taken back twice: a door may hand in the same wish again.
+    fn redacted_already(&self, wanted: &ChannelRef, target: &EventId) -> Option<Receipt> {
+        let id = self.directory.find(wanted)?;
+        let is_redacted = self.directory.get(&id)?.replica.is_redacted(target);
+        is_redacted.then_some(Receipt { channel: Some(id), ..Receipt::default() })
     }
 
     fn update_profile(
@@ -174,7 +214,7 @@ impl Node {
         };
         let channels: Vec<ChannelId> =
             self.directory.iter().filter(|(_, channel)| differs(channel)).map(|(id, _)| *id).collect();
-        let mut receipt = Receipt { channel: None, event: None };
+        let mut receipt = Receipt { channel: None, event: None, ..Receipt::default() };
         for channel in channels {
             self.take_up_grant(turn, acting, channel)?;
             let act = Act::UpdateProfile { profile: profile.clone() };
@@ -193,14 +233,27 @@ impl Node {
         payload: Option<Vec<u8>>,
     ) -> Result<Receipt, Refusal> {
         let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        self.prepare(turn, acting, id, matches!(act, Act::LeaveChannel { .. }))?;
+        self.act(turn, acting, id, act, payload)
+    }
+
+    /// Before somebody acts in a channel: they act under the best grant they hold, join where the door
+    /// says so, and look as they do.
+    pub(super) fn prepare(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        id: ChannelId,
+        leaves: bool,
+    ) -> Result<(), Refusal> {
         self.take_up_grant(turn, acting, id)?;
-        if !matches!(act, Act::LeaveChannel { .. }) {
+        if !leaves {
             if acting.submission.join_first && !self.is_removed(&id, &acting.person.identity) {
                 self.ensure_member(turn, acting, id)?;
             }
             self.refresh_profile(turn, acting, id)?;
         }
-        self.act(turn, acting, id, act, payload)
+        Ok(())
     }
 
     /// Makes the actor a member, and their profile in the channel what it is. `None` if they were.
@@ -222,7 +275,9 @@ impl Node {
             return Err(Refusal::Banned);
         }
         if grant.is_none() && !channel.replica.may_join(identity) {
-            return Err(Refusal::NotInvited);
+            let ticket = self.ticket_of(&channel.replica, *identity, turn.now).ok_or(Refusal::NotInvited)?;
+            let (joining, ticket) = (self.joining(turn, acting, &id)?, Box::new(ticket));
+            return Ok(self.act(turn, acting, id, Act::RedeemTicket { joining, ticket }, None)?.event);
         }
         let joining = Joining { grant, ..self.joining(turn, acting, &id)? };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)

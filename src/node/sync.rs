@@ -113,6 +113,15 @@ impl Sync {
         self.peers.keys().copied().collect()
     }
 
+    pub fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// Whether a peer may have so many events now.
+    pub fn grant(&mut self, peer: &NodeId, now: Timestamp, events: usize) -> bool {
+        self.peers.get_mut(peer).is_some_and(|peer| peer.grant(now, events))
+    }
+
     pub fn down(&mut self, peer: &NodeId) {
         self.peers.remove(peer);
     }
@@ -131,6 +140,8 @@ impl Node {
         }
         self.sync.peers.insert(peer, Peer::default());
         self.summarise(turn, peer);
+        self.tell_intents(turn, peer);
+        self.want_at_once(turn.now);
     }
 
     pub(super) fn sync_timeout(&mut self, turn: &mut Turn) {
@@ -145,6 +156,7 @@ impl Node {
             self.ask_wanted(turn, peer);
         }
         if summary_due {
+            self.repeat_intents(turn);
             self.sync.last_summary = turn.now;
         }
     }
@@ -170,6 +182,8 @@ impl Node {
                 }
             }
             Packet::Have { channel, extent } => self.answer(turn, from, channel, &extent),
+            Packet::Intents(offers) => self.intents_from(turn.now, offers),
+            Packet::Want { channel, events } => self.answer_want(turn, from, channel, &events),
         }
         self.ask_wanted(turn, from);
     }
@@ -283,7 +297,11 @@ impl Node {
             return self.take_in_unknown(turn, parcel);
         };
         let is_message = matches!(header.act, Act::SendMessage(_));
-        if is_message && parcel.payload.is_none() && !channel.replica.contains(&parcel.event.id()) {
+        let lacks_text = is_message
+            && parcel.payload.is_none()
+            && !channel.replica.contains(&parcel.event.id())
+            && !channel.is_over(&parcel.event, turn.now);
+        if lacks_text && !self.wanting.make_room() {
             self.count_refused("message_without_payload");
             return Taken::Nothing;
         }
@@ -294,10 +312,15 @@ impl Node {
                 {
                     self.count_refused("unreadable_message");
                 }
-                self.accepted(turn, id, &parcel.event, parcel.payload, effect, 0);
+                self.accepted(turn, id, &parcel.event, parcel.payload, effect, None);
                 Taken::Accepted
             }
-            Admission::Known => Taken::Nothing,
+            Admission::Known => {
+                if let Some(payload) = parcel.payload {
+                    self.fill(turn, id, &parcel.event, payload);
+                }
+                Taken::Nothing
+            }
             Admission::Waiting(missing) => {
                 let has_past =
                     self.directory.get(&id).is_some_and(|channel| channel.replica.has_past(&parcel.event));
@@ -341,7 +364,7 @@ impl Node {
             self.count_refused("channels_full");
             return Taken::Nothing;
         }
-        match self.found(turn, &parcel.event, 0) {
+        match self.found(turn, &parcel.event, None) {
             Ok(_) => Taken::Accepted,
             Err(Unfounded::Waiting(missing)) => {
                 let workspace = ancestry.workspace;

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::key::SecretKey;
 use crate::base::{ChannelId, limits};
+use crate::chat::access::Role;
 use crate::chat::act::Standing;
+use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Subject};
 use crate::chat::message::{Content, Origin};
 use crate::chat::profile::Profile;
@@ -18,24 +20,25 @@ use crate::replica::sample::{self, Author};
 use crate::replica::{Extent, Packet, Parcel, Reach};
 
 /// A node and what it wrote.
-struct Site {
-    node: Node,
-    setup: Setup,
-    log: Vec<StoredEvent>,
-    rest: Restored,
-    now: Timestamp,
+pub(super) struct Site {
+    pub node: Node,
+    pub setup: Setup,
+    pub log: Vec<StoredEvent>,
+    pub rest: Restored,
+    pub now: Timestamp,
 }
 
 impl Site {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let secret = SecretKey::from_seed(*blake3::hash(name.as_bytes()).as_bytes());
-        let setup = Setup { secret, name: name.to_owned() };
+        let setup =
+            Setup { secret, name: name.to_owned(), matrix_server: "example.org".into(), generation: 0 };
         let node = Node::restore(setup.clone(), Restored::default(), std::iter::empty()).unwrap();
         Self { node, setup, log: Vec::new(), rest: Restored::default(), now: Timestamp(1_000_000) }
     }
 
     /// Feeds one input, keeps what is to be kept, and returns the rest.
-    fn feed(&mut self, input: Input) -> Vec<Output> {
+    pub(super) fn feed(&mut self, input: Input) -> Vec<Output> {
         let outputs = self.node.handle(self.now, input);
         let mut effects = Vec::new();
         for output in outputs {
@@ -50,9 +53,15 @@ impl Site {
         effects
     }
 
-    fn keep(&mut self, write: Write) {
+    pub(super) fn keep(&mut self, write: Write) {
         match write {
-            Write::Event(event) => self.log.push(event),
+            Write::Event(event) => match self.log.get_mut(event.position as usize - 1) {
+                Some(before) => *before = event,
+                None => self.log.push(event),
+            },
+            Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
+                self.log.iter_mut().filter(|event| write.erases(event)).for_each(StoredEvent::erase);
+            }
             Write::Name { channel, name } => self.rest.names.push((channel, name)),
             Write::Link { link, channel, .. } => self.rest.links.push((link, channel)),
             Write::Outbox { id, link, position } => {
@@ -65,76 +74,80 @@ impl Site {
         }
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.node =
             Node::restore(self.setup.clone(), self.rest.clone(), self.log.clone().into_iter()).unwrap();
     }
 
-    fn submit_as(&mut self, actor: Actor, intent: Intent) -> (Result<Receipt, Refusal>, Vec<Output>) {
+    pub(super) fn submit_as(
+        &mut self,
+        actor: Actor,
+        intent: Intent,
+    ) -> (Result<Receipt, Refusal>, Vec<Output>) {
         let submission = Box::new(Submission { actor, intent, via: None, join_first: true, tag: 0 });
         let mut effects = self.feed(Input::Submit { ticket: 1, submission, known: None });
         let Some(Output::Reply { result, .. }) = effects.pop() else { panic!("an answer comes last") };
         (result, effects)
     }
 
-    fn submit(&mut self, name: &str, intent: Intent) -> Result<Receipt, Refusal> {
+    pub(super) fn submit(&mut self, name: &str, intent: Intent) -> Result<Receipt, Refusal> {
         self.submit_as(person(name, name), intent).0
     }
 
-    fn say(&mut self, channel: &str, content: Content) -> Result<Receipt, Refusal> {
+    pub(super) fn say(&mut self, channel: &str, content: Content) -> Result<Receipt, Refusal> {
         self.submit("carol", Intent::SendMessage { channel: named(channel), content })
     }
 
-    fn create(&mut self, name: &str) -> ChannelId {
+    pub(super) fn create(&mut self, name: &str) -> ChannelId {
         let intent = Intent::CreateChannel { name: name.parse().unwrap(), topic: String::new() };
         self.submit("founder", intent).unwrap().channel.unwrap()
     }
 
-    fn link(&mut self, channel: &str, link: Link) {
+    pub(super) fn link(&mut self, channel: &str, link: Link) {
         self.submit("founder", Intent::Link { channel: named(channel), link, create: true }).unwrap();
     }
 
-    fn parcels(&self) -> Vec<Parcel> {
+    pub(super) fn parcels(&self) -> Vec<Parcel> {
         self.log.iter().map(|stored| stored.parcel().unwrap()).collect()
     }
 
     /// What an output puts on the wire.
-    fn packets(&self, output: Output) -> Vec<Packet> {
+    pub(super) fn packets(&self, output: Output) -> Vec<Packet> {
         match output {
             Output::Send { packet, .. } => vec![packet],
             Output::SendEvents { positions, more, .. } => {
-                let at = |position: u64| self.log[position as usize - 1].parcel();
+                let at = |position: u64| self.node.parcel_of(self.now, &self.log[position as usize - 1]);
                 Packet::pack(positions.into_iter().filter_map(at), limits::PACKET_BYTES, more)
             }
             _ => Vec::new(),
         }
     }
 
-    fn peer_says(&mut self, from: NodeId, packet: Packet) -> Vec<Output> {
+    pub(super) fn peer_says(&mut self, from: NodeId, packet: Packet) -> Vec<Output> {
         self.feed(Input::Packet { from, packet })
     }
 
-    fn shown(&self, account: &str) -> Profile {
+    pub(super) fn shown(&self, account: &str) -> Profile {
         let (identity, _) = (self.node.people.remembered(account).identity, ());
         let channel = self.node.directory.iter().next().unwrap().1;
         channel.replica.state().person(&identity).unwrap().profile
     }
 }
 
-fn named(name: &str) -> ChannelRef {
+pub(super) fn named(name: &str) -> ChannelRef {
     ChannelRef::Name(name.to_owned())
 }
 
-fn person(account: &str, username: &str) -> Actor {
+pub(super) fn person(account: &str, username: &str) -> Actor {
     let profile = Profile { username: username.to_owned(), ..Profile::default() };
     Actor::Person { account: account.to_owned(), profile }
 }
 
-fn matrix() -> Link {
+pub(super) fn matrix() -> Link {
     Link::Matrix { room: "!room".into() }
 }
 
-fn irc(network: &str) -> Link {
+pub(super) fn irc(network: &str) -> Link {
     Link::Irc { network: network.into(), channel: "#a".into() }
 }
 
@@ -144,7 +157,7 @@ fn from_matrix(text: &str, external_id: &str) -> Content {
 }
 
 /// Lets two sites talk until neither has anything to say; the number of packets.
-fn talk(one: &mut Site, other: &mut Site, first: Vec<Output>) -> usize {
+pub(super) fn talk(one: &mut Site, other: &mut Site, first: Vec<Output>) -> usize {
     let sites = [one, other];
     let mut wire: VecDeque<(usize, Packet)> = VecDeque::new();
     wire.extend(first.into_iter().flat_map(|output| sites[0].packets(output)).map(|packet| (1, packet)));
@@ -163,7 +176,7 @@ fn talk(one: &mut Site, other: &mut Site, first: Vec<Output>) -> usize {
 }
 
 /// Both come up for each other.
-fn meet(one: &mut Site, other: &mut Site) -> usize {
+pub(super) fn meet(one: &mut Site, other: &mut Site) -> usize {
     let (first, second) = (one.node.id(), other.node.id());
     let said = one.feed(Input::PeerUp(second));
     let answered = other.feed(Input::PeerUp(first));
@@ -331,7 +344,7 @@ fn what_is_too_long_for_others_is_never_signed() {
     let body = "x".repeat(limits::BODY_BYTES);
     let formatted = Some(body.clone());
     site.say("#a", Content { formatted, ..Content::text(body.clone()) }).unwrap();
-    let news = site.node.news_of(site.log.last().unwrap()).unwrap();
+    let news = site.node.news_of(site.now, site.log.last().unwrap()).unwrap();
     assert!(
         matches!(news.what, What::Message(content) if content.body == body && content.formatted.is_none())
     );
@@ -615,8 +628,50 @@ fn who_was_kicked_elsewhere_has_their_late_words_withdrawn_here() {
         _ => None,
     });
     let stored = &there.log[withdrawn.expect("the message is withdrawn where it was shown")];
-    assert_eq!((stored.id, there.node.news_of(stored).unwrap().what), (words, What::Withdrawn));
+    assert_eq!((stored.id, there.node.news_of(there.now, stored).unwrap().what), (words, What::Withdrawn));
     assert_eq!(here.node.state_root(), there.node.state_root());
-    let refused = there.submit("dora", kick);
-    assert!(refused.is_err(), "she is out, and outranks nobody");
+    assert_eq!(here.submit("founder", kick).unwrap().event, None, "she is out already");
+    let (channel, subject) = (named("#a"), Subject::Name("founder".into()));
+    let back = Intent::RevokeRole { channel, subject, then: Standing::Out, reason: String::new() };
+    assert!(there.submit("dora", back).is_err(), "she is out, and outranks nobody");
+}
+
+#[test]
+fn who_was_promoted_acts_in_their_new_role_and_a_wish_that_comes_again_changes_nothing() {
+    let mut site = Site::new("a");
+    site.create("#a");
+    site.submit("dora", Intent::JoinChannel { channel: named("#a"), create: false }).unwrap();
+    let dora = || Subject::Name("dora".into());
+    let grant = Intent::GrantRole { channel: named("#a"), subject: dora(), role: Role::Moderator };
+    assert!(site.submit("founder", grant.clone()).unwrap().event.is_some());
+    let topic = Intent::UpdateChannel { channel: named("#a"), change: Change::Topic("hers".into()) };
+    site.submit("dora", topic).unwrap();
+    assert_eq!(site.submit("founder", grant).unwrap().event, None, "she is that already");
+    let revoke =
+        |then| Intent::RevokeRole { channel: named("#a"), subject: dora(), then, reason: String::new() };
+    for (then, first) in [
+        (Standing::Free, false),
+        (Standing::Demoted(Role::Member), true),
+        (Standing::Banned, true),
+        (Standing::Free, true),
+        (Standing::Out, false),
+    ] {
+        for is_event in [first, false] {
+            let done = site.submit("founder", revoke(then)).unwrap();
+            assert_eq!(done.event.is_some(), is_event, "{then:?}");
+        }
+    }
+    // A Matrix user may be kept out before they were ever here; nobody else is made up.
+    let ban = |who: &str| {
+        let (subject, then, reason) = (Subject::Name(who.into()), Standing::Banned, String::new());
+        Intent::RevokeRole { channel: named("#a"), subject, then, reason }
+    };
+    site.submit("founder", ban("@mallory:evil.org")).unwrap();
+    let join = Intent::JoinChannel { channel: named("#a"), create: false };
+    assert_eq!(site.submit("@mallory:evil.org", join), Err(Refusal::Banned));
+    assert_eq!(site.submit("founder", ban("nobody")), Err(Refusal::NoSuchPerson("nobody".into())));
+    let said = site.say("#a", Content::text("oops")).unwrap().event.unwrap();
+    let redact = Intent::RedactMessage { channel: named("#a"), target: said, reason: String::new() };
+    assert!(site.submit("founder", redact.clone()).unwrap().event.is_some());
+    assert_eq!(site.submit("founder", redact).unwrap().event, None);
 }

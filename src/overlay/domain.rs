@@ -53,9 +53,19 @@ impl Domain {
     }
 
     /// The protocol of packets from peer to peer. It carries the domain's name, so that nodes of
-    /// different domains that meet (on one LAN, say) agree on nothing and never mix packets.
+    /// different domains that meet (on one LAN, say) agree on nothing and never mix packets; and its
+    /// topology, unless that is the usual one, because members must agree on that too.
     pub fn packet_protocol(&self) -> String {
-        format!("/multichat/packet/1/{}", self.name)
+        match self.topology {
+            Topology::Gossip => format!("/multichat/packet/1/{}", self.name),
+            Topology::Tree => format!("/multichat/packet/1/{}/tree", self.name),
+            Topology::Mesh => format!("/multichat/packet/1/{}/mesh", self.name),
+        }
+    }
+
+    /// The protocol of a topology's frames, where they are ours and not gossipsub's.
+    pub fn frame_protocol(&self) -> String {
+        format!("/multichat/frame/1/{}", self.name)
     }
 }
 
@@ -101,6 +111,7 @@ mod tests {
         let public = domain("public").unwrap();
         assert_eq!(public.topic(), "multichat/1/public");
         assert_eq!(public.packet_protocol(), "/multichat/packet/1/public");
+        assert_eq!(public.frame_protocol(), "/multichat/frame/1/public");
         assert_eq!(public.topology(), Topology::Gossip);
         assert_eq!(public.admission(), Admission::Open);
     }

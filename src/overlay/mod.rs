@@ -1,8 +1,14 @@
 //! PODS overlays: domains, their topologies, and where a packet goes. All sans-IO. It moves opaque
 //! bytes and never knows what an event means; it imports `base` alone.
 
+pub mod chance;
+pub mod crossing;
 pub mod domain;
 pub mod gossip;
+pub mod health;
+pub mod member;
+pub mod sim;
+pub mod topology;
 
 use serde::{Deserialize, Serialize};
 

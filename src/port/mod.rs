@@ -5,6 +5,7 @@
 //! node would wait for each other.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::{ChannelId, EventId, Kind, NodeId};
 use crate::chat::intent::Submission;
-use crate::chat::view::{ChannelView, News};
+use crate::chat::message::Link;
+use crate::chat::view::{ChannelView, MarketView, News};
 pub use crate::node::{Delivery, Door, Outcome, Receipt, Refusal};
 use crate::replica::Packet;
 
@@ -116,9 +118,36 @@ pub enum Command {
         query: HistoryQuery,
         reply: oneshot::Sender<Vec<News>>,
     },
+    /// Messages that hold certain words.
+    Search {
+        query: SearchQuery,
+        reply: oneshot::Sender<Vec<News>>,
+    },
+    /// Copy everything that is durable to a new file.
+    Backup {
+        path: PathBuf,
+        reply: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// The event that something on the far side of a link is here.
+    Event {
+        link: Link,
+        external_id: String,
+        reply: oneshot::Sender<Option<EventId>>,
+    },
+    /// The id that an event has on the far side of a link.
+    ExternalId {
+        link: Link,
+        event: EventId,
+        reply: oneshot::Sender<Option<String>>,
+    },
     /// Every channel as it is now.
     Channels {
         reply: oneshot::Sender<Vec<ChannelView>>,
+    },
+    /// What is owned in a channel, and which intents wait there.
+    Market {
+        channel: ChannelId,
+        reply: oneshot::Sender<MarketView>,
     },
     /// What the node has to say about itself.
     Status {
@@ -175,6 +204,53 @@ pub enum Range {
     Before(EventId),
     /// The oldest after this position of the log.
     After(u64),
+    Span(Span),
+    /// Half before a place, half from it on.
+    Around {
+        at: Anchor,
+        messages: bool,
+    },
+}
+
+/// What lies between two places, without them. If they are given in the wrong order, it is what lies
+/// between them all the same, taken from the later one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Span {
+    pub after: Anchor,
+    pub before: Anchor,
+    /// Where there are more than asked for: the newest of them, else the oldest.
+    pub newest: bool,
+    /// Messages alone.
+    pub messages: bool,
+}
+
+/// A place in a channel's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Anchor {
+    /// The end of it on that side.
+    Open,
+    Event(EventId),
+    Time(crate::base::Timestamp),
+}
+
+/// What to look for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SearchQuery {
+    /// All of them have to be in a message, in any order and form.
+    pub words: String,
+    /// In this channel alone, or in all of them.
+    pub channel: Option<ChannelId>,
+    /// At most this many, and never more than `limits::SEARCH_RESULTS`.
+    pub limit: usize,
+}
+
+/// What went to one sink through this node's links since it started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exports {
+    pub sink: String,
+    pub carried: u64,
+    /// Not carried, for the channel or the message does not let it.
+    pub withheld: u64,
 }
 
 /// The node about itself.
@@ -187,6 +263,9 @@ pub struct NodeStatus {
     pub pending_events: usize,
     pub outbox: Vec<(String, usize)>,
     pub refused: Vec<(String, u64)>,
+    pub exports: Vec<Exports>,
+    /// Messages held without their text, which is asked for.
+    pub wanted_texts: usize,
     /// One root over the state of every channel: equal on nodes that hold the same.
     pub state_root: crate::base::Digest,
 }
@@ -250,12 +329,54 @@ impl Handle {
         self.ask(|reply| Command::History { query, reply }).await
     }
 
+    /// Messages that hold certain words, newest first: none that expired, was taken back or is void, and
+    /// none that may not go into full-text search.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn search(&self, query: SearchQuery) -> Result<Vec<News>, Stopped> {
+        self.ask(|reply| Command::Search { query, reply }).await
+    }
+
+    /// Copies everything that is durable to a new file, while the node runs.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says why there is no copy.
+    pub async fn backup(&self, path: PathBuf) -> Result<(), Fault> {
+        let answer = self.ask(|reply| Command::Backup { path, reply }).await;
+        answer.unwrap_or_else(|stopped| Err(Fault::new(Kind::Retry, stopped.to_string())))
+    }
+
+    /// The event that something on the far side of a link is here, if it is known to be one.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn event(&self, link: Link, external_id: String) -> Result<Option<EventId>, Stopped> {
+        self.ask(|reply| Command::Event { link, external_id, reply }).await
+    }
+
+    /// The id that an event has on the far side of a link, if it got there.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn external_id(&self, link: Link, event: EventId) -> Result<Option<String>, Stopped> {
+        self.ask(|reply| Command::ExternalId { link, event, reply }).await
+    }
+
     /// Every channel as it is now.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn channels(&self) -> Result<Vec<ChannelView>, Stopped> {
         self.ask(|reply| Command::Channels { reply }).await
+    }
+
+    /// What is owned in a channel, and which intents wait there.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn market(&self, channel: ChannelId) -> Result<MarketView, Stopped> {
+        self.ask(|reply| Command::Market { channel, reply }).await
     }
 
     /// The node about itself.

@@ -344,6 +344,7 @@ impl Replica {
             return Vec::new();
         }
         let settled = self.authorities.settle(&self.pasts, items);
+        self.settle_spent(Vec::new(), &settled);
         self.settle_all();
         self.flips(&settled.lanes, &EventId::default())
     }

@@ -54,6 +54,8 @@ pub(super) struct Authority {
     pub past: Known,
     /// For a revocation, of each lane of the subject in its past: how many events of it.
     pub cuts: BTreeMap<EventId, u64>,
+    /// For a revocation, the lanes in its past that were opened with tickets of the subject.
+    pub guests: BTreeSet<EventId>,
     /// Until when lanes may be opened under it.
     pub expires: Option<Timestamp>,
     /// What its author needs to be allowed.
@@ -125,6 +127,8 @@ pub(super) struct Authorities {
     bindings: Vec<u32>,
     opened_under: BTreeMap<u32, Vec<EventId>>,
     pub above: Above,
+    /// The lanes opened with somebody's tickets.
+    guests_of: BTreeMap<Identity, Vec<EventId>>,
 }
 
 /// What a change makes necessary to look at again. What decides about something has a lower rank
@@ -158,12 +162,17 @@ pub(super) struct Claim<'a> {
     lane: Option<&'a Lane>,
     /// Whether it only asks to be let in.
     knocks: bool,
+    /// Whose ticket it comes with.
+    ticket_of: Option<Identity>,
 }
 
 impl Authorities {
     pub fn open(&mut self, mut lane: Lane) {
         lane.over = self.above.is_over(&lane);
         self.above.opened(&lane);
+        if let Some(issuer) = lane.ticket_of {
+            self.guests_of.entry(issuer).or_default().push(lane.opening);
+        }
         self.lanes_of.entry(lane.identity).or_default().push(lane.opening);
         if let Some(grant) = lane.grant {
             self.opened_under.entry(grant).or_default().push(lane.opening);
@@ -214,6 +223,11 @@ impl Authorities {
         self.lanes_of.get(identity).into_iter().flatten().filter_map(|id| self.lanes.get(id))
     }
 
+    /// The lanes that were opened with tickets of somebody.
+    pub fn guests_of(&self, issuer: &Identity) -> BTreeSet<EventId> {
+        self.guests_of.get(issuer).into_iter().flatten().copied().collect()
+    }
+
     /// What was decided about somebody.
     pub fn about(&self, subject: &Identity) -> impl Iterator<Item = (u32, &Authority)> {
         let numbers = self.by_subject.get(subject).into_iter().flatten();
@@ -228,7 +242,8 @@ impl Authorities {
         }
         let theirs = self.lanes_through(&authority.subject).filter(|lane| lane.rank >= authority.rank);
         let under = self.opened_under.get(&number).into_iter().flatten().copied();
-        theirs.map(|lane| lane.opening).chain(under).collect()
+        let guests = self.guests_of.get(&authority.subject).into_iter().flatten().copied();
+        theirs.map(|lane| lane.opening).chain(under).chain(guests).collect()
     }
 
     /// What a setting that binds may decide about: of those above this rank, as far as that matters.
@@ -307,7 +322,10 @@ impl Authorities {
     fn settle_authority(&mut self, pasts: &Pasts, number: u32, settled: &mut Settled) -> Vec<Item> {
         let authority = &self.all[number as usize];
         let Some(lane) = self.lanes.get(&authority.lane) else { return Vec::new() };
-        let is_effective = authority.seq < lane.keep && self.is_permitted(pasts, authority, lane);
+        // Who came in by a ticket gives no roles: whether they are in is decided after ranks are.
+        let is_effective = authority.seq < lane.keep
+            && lane.ticket_of.is_none()
+            && self.is_permitted(pasts, authority, lane);
         if is_effective == authority.is_effective {
             return Vec::new();
         }
@@ -336,7 +354,8 @@ impl Authorities {
     /// Who votes among those of a rank.
     pub fn electorate(&self, rank: u32) -> BTreeSet<Identity> {
         let lanes = self.by_rank.get(&rank).into_iter().flatten().filter_map(|id| self.lanes.get(id));
-        lanes.filter(|lane| lane.base == WHOLE && !lane.trunk.left).map(|lane| lane.identity).collect()
+        let votes = |lane: &&Lane| lane.base == WHOLE && !lane.trunk.left && lane.ticket_of.is_none();
+        lanes.filter(votes).map(|lane| lane.identity).collect()
     }
 
     /// How many events of a lane its owner's equals leave.
@@ -352,6 +371,7 @@ impl Authorities {
             let counts = vote.removes()
                 && vote.rank == lane.rank
                 && vote.seq < voter.base
+                && voter.ticket_of.is_none()
                 && electorate.contains(&voter.identity)
                 && self.is_permitted(pasts, vote, voter);
             if counts {
@@ -412,7 +432,10 @@ impl Authorities {
         let mut policy = Policy::default();
         if !self.is_unbound() {
             policy = self.binding(pasts, claim.known, claim.rank, claim.lane);
-            let is_shut = claim.grant.is_none() && claim.rank > 0 && policy.join != JoinRule::Open;
+            let is_invited = claim.grant.is_some()
+                || claim.rank == 0
+                || (policy.join == JoinRule::Ticket && self.is_ticket_good(pasts, claim));
+            let is_shut = !is_invited && policy.join != JoinRule::Open;
             if policy.closed || is_shut && !claim.knocks {
                 return 0;
             }
@@ -433,6 +456,26 @@ impl Authorities {
             keep = keep.min(self.left_by(pasts, claim, (number, revocation)));
         }
         keep
+    }
+
+    /// Whether it comes with a ticket of somebody who outranks an ordinary member by a grant that the
+    /// opening knows of. Who revokes that grant ends the tickets for all whom they had not seen coming in.
+    fn is_ticket_good(&self, pasts: &Pasts, claim: &Claim<'_>) -> bool {
+        let (Some(issuer), Some(lane)) = (claim.ticket_of, claim.lane) else { return false };
+        self.about(&issuer).any(|(number, grant)| {
+            let ends = |revocation: &Authority| {
+                revocation.removes()
+                    && revocation.is_effective
+                    && revocation.rank < grant.granted_rank()
+                    && pasts.contains(revocation.past, number)
+                    && !revocation.guests.contains(&lane.opening)
+            };
+            grant.role().is_some()
+                && grant.is_effective
+                && grant.granted_rank() < claim.rank
+                && pasts.contains(lane.known, number)
+                && !self.about(&issuer).any(|(_, revocation)| ends(revocation))
+        })
     }
 
     /// How many events of a lane a revocation leaves if it acts.
@@ -504,6 +547,7 @@ impl Authorities {
             known: None,
             lane: None,
             knocks: false,
+            ticket_of: None,
         };
         self.keep(pasts, &claim) > 0
     }
@@ -584,6 +628,7 @@ impl<'a> Claim<'a> {
             known: Some(lane.known),
             lane: Some(lane),
             knocks: lane.knocks,
+            ticket_of: lane.ticket_of,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::codec::{self, CodecError};
-use crate::base::key::{self, SecretKey, Signature};
+use crate::base::key::{self, SecretKey, Signature, Signed};
 use crate::base::{ChannelId, Digest, EventId, Identity, Kind, Timestamp, limits};
 use crate::chat::act::Act;
 
@@ -132,18 +132,30 @@ impl Event {
         if let Some(id) = self.checked {
             return Ok(id);
         }
-        self.header.check()?;
-        let id = header_id(&self.header);
-        if !key::verify(&self.header.device, id.as_bytes(), &self.signature) {
-            return Err(Malformed::Signature);
-        }
-        if let Some(joining) = self.header.act.joining()
-            && !joining.certificate.is_authentic()
-        {
+        let id = self.inspect()?;
+        let is_signed = |one: &Signed| key::verify(&one.key, &one.message, &one.signature);
+        if !self.signed(&id).iter().all(is_signed) {
             return Err(Malformed::Signature);
         }
         self.checked = Some(id);
         Ok(id)
+    }
+
+    /// Checks the fields' own rules. Returns the id.
+    fn inspect(&self) -> Result<EventId, Malformed> {
+        let encoded = codec::encode(&self.header);
+        check_place(&self.header)?;
+        check_content(&self.header, encoded.len())?;
+        Ok(EventId(*blake3::hash(&encoded).as_bytes()))
+    }
+
+    /// What has to be signed for it: its id by the device, and in a lane's opening the device's certificate
+    /// by the identity.
+    fn signed(&self, id: &EventId) -> Vec<Signed> {
+        let (key, message) = (self.header.device, id.as_bytes().to_vec());
+        let mut signed = vec![Signed { key, message, signature: self.signature }];
+        signed.extend(self.header.act.joining().map(|joining| joining.certificate.signed()));
+        signed
     }
 
     /// The id. Cheap once verified.
@@ -166,7 +178,7 @@ impl Event {
     /// # Errors
     /// [`Malformed::Encoding`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        codec::decode(bytes, limits::EVENT_HEADER_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
+        codec::decode(bytes, limits::SETTLEMENT_BYTES + SIGNATURE_BYTES).map_err(Malformed::Encoding)
     }
 
     /// Reads bytes of this node's own log, which were checked before they were written; `None` if they
@@ -197,12 +209,40 @@ impl Parcel {
     /// # Errors
     /// [`Malformed`].
     pub fn verify(&mut self) -> Result<EventId, Malformed> {
-        if let Some(payload) = &self.payload
-            && self.event.header.payload != Some(PayloadRef::of(payload))
-        {
-            return Err(Malformed::Payload);
-        }
+        self.check_payload()?;
         self.event.verify()
+    }
+
+    fn check_payload(&self) -> Result<(), Malformed> {
+        let named = self.event.header.payload;
+        let is_named = |payload: &Vec<u8>| named == Some(PayloadRef::of(payload));
+        if self.payload.as_ref().is_none_or(is_named) { Ok(()) } else { Err(Malformed::Payload) }
+    }
+
+    /// [`Parcel::verify`] for many at once, all signatures together. Drops those that fail.
+    pub fn verify_all(parcels: &mut Vec<Self>) {
+        let mut ids: Vec<Option<EventId>> = Vec::with_capacity(parcels.len());
+        let mut signed: Vec<Signed> = Vec::with_capacity(parcels.len());
+        let mut of: Vec<usize> = Vec::with_capacity(parcels.len());
+        for (at, parcel) in parcels.iter().enumerate() {
+            let inspected = parcel.check_payload().and_then(|()| match parcel.event.checked {
+                Some(id) => Ok((id, Vec::new())),
+                None => parcel.event.inspect().map(|id| (id, parcel.event.signed(&id))),
+            });
+            let (id, theirs) = inspected.map_or((None, Vec::new()), |(id, theirs)| (Some(id), theirs));
+            ids.push(id);
+            of.extend(theirs.iter().map(|_| at));
+            signed.extend(theirs);
+        }
+        for (at, _) in of.iter().zip(key::verify_all(&signed)).filter(|(_, is_good)| !is_good) {
+            ids[*at] = None;
+        }
+        let mut ids = ids.into_iter();
+        parcels.retain_mut(|parcel| {
+            let id = ids.next().flatten();
+            parcel.event.checked = id.or(parcel.event.checked);
+            id.is_some()
+        });
     }
 
     /// Bytes on the wire, nearly.
@@ -224,7 +264,7 @@ impl Header {
     /// [`Malformed::Field`] names the rule.
     pub fn check(&self) -> Result<(), Malformed> {
         check_place(self)?;
-        check_content(self)
+        check_content(self, codec::encode(self).len())
     }
 }
 
@@ -247,10 +287,9 @@ fn check_place(header: &Header) -> Result<(), Malformed> {
 }
 
 /// What it does.
-fn check_content(header: &Header) -> Result<(), Malformed> {
+fn check_content(header: &Header, length: usize) -> Result<(), Malformed> {
     // Whatever is taken in must be readable again from the log, which decodes no more than that.
-    let length = codec::encode(header).len();
-    rule(length <= limits::EVENT_HEADER_BYTES, "the header is within bounds")?;
+    rule(length <= header.act.header_bytes(), "the header is within bounds")?;
     rule(header.act.is_well_formed(), "texts and names are within bounds")?;
     let says = matches!(header.act, Act::SendMessage(_));
     rule(header.payload.is_some() == says, "a message has a payload, nothing else has")?;

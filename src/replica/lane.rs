@@ -40,6 +40,10 @@ pub struct Lane {
     pub(super) over: bool,
     /// Whether it only asks to be let in.
     pub(super) knocks: bool,
+    /// Whose ticket it was opened with.
+    pub(super) ticket_of: Option<Identity>,
+    /// Whether that ticket is not its owner's to use, as things stand (see `settle`).
+    pub(super) is_unpaid: bool,
     /// Where the first two events of one place are, if the device signed such.
     pub(super) forked_at: Option<u64>,
     /// What lower ranks leave of it; see `authority`.
@@ -92,6 +96,11 @@ impl Lane {
             footing: step.footing,
             over: false,
             knocks: matches!(event.header.act, Act::Knock { .. }),
+            ticket_of: match &event.header.act {
+                Act::RedeemTicket { ticket, .. } => Some(ticket.label.issuer),
+                _ => None,
+            },
+            is_unpaid: false,
             forked_at: None,
             base: WHOLE,
             keep: WHOLE,
@@ -118,7 +127,7 @@ impl Lane {
     /// Whether the member may still act on it: nothing of it is void, and they have left neither the
     /// channel nor its workspace.
     pub fn is_live(&self) -> bool {
-        self.keep == WHOLE && !self.trunk.left && !self.over
+        self.keep == WHOLE && !self.is_unpaid && !self.trunk.left && !self.over
     }
 }
 

@@ -11,6 +11,8 @@ mod attacks;
 mod authority;
 pub mod event;
 mod events;
+#[cfg(test)]
+mod exchange;
 mod lane;
 #[cfg(test)]
 mod model;
@@ -24,6 +26,7 @@ mod register;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod sample;
+mod settle;
 mod valid;
 mod walk;
 #[cfg(test)]
@@ -37,7 +40,7 @@ pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
 use events::{Entry, Events};
 use lane::Chain;
 pub use lane::Lane;
-pub use packet::Packet;
+pub use packet::{Offer, Packet};
 use past::{Known, Pasts};
 pub use pending::{Held, Pending};
 pub use reconcile::{Extent, Reach};
@@ -69,6 +72,7 @@ pub struct Replica {
     /// The lanes of each device: an author's own is looked for with every message.
     devices: BTreeMap<Identity, Vec<EventId>>,
     state: State,
+    settlements: settle::Settlements,
     /// What messages say of how long they last and where they may go, where they say something.
     envelopes: BTreeMap<EventId, Envelope>,
     fingerprint: reconcile::Fingerprint,
@@ -209,6 +213,7 @@ impl Replica {
             branches: BTreeMap::new(),
             devices: BTreeMap::new(),
             state: State::default(),
+            settlements: Default::default(),
             envelopes: BTreeMap::new(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
@@ -281,7 +286,7 @@ impl Replica {
     fn apply(
         &mut self,
         event: &Event,
-        (step, above): (Step, Option<&Self>),
+        (mut step, above): (Step, Option<&Self>),
         parents: &[u32],
         position: u64,
     ) -> Effect {
@@ -291,13 +296,15 @@ impl Replica {
         let past = self.known_to(parents);
         let past = self.see(past, &event.header.act, above);
         let subject = subject_of(&event.header.act);
+        let replaces_profile = matches!(event.header.act, Act::UpdateProfile { .. });
         let before = (
-            self.state.person(&author),
+            replaces_profile.then(|| self.state.person(&author)).flatten(),
             self.state.is_member(&author),
             subject.map(|subject| (self.state.person(&subject), self.standing_of(&subject))),
         );
 
         let needs = self.needs(&event.header.act, &author);
+        let spending = step.spending.take();
         let number = self.events.len() as u32;
         let (chain, lane, mut touched) = self.place(event, step, past);
         let (timestamp, seq, what) =
@@ -324,6 +331,8 @@ impl Replica {
         }
         self.state.apply(event, author, rank, sees);
         let mut settled = self.authorities.settle(&self.pasts, touched);
+        let let_in = self.settle_spending(event, (lane, rank), (spending, parents), &settled);
+        settled.people.extend(let_in);
         let is_quiet = settled.people.is_empty() && !settled.policy;
         rules |= !is_quiet;
         self.rulings += u64::from(rules);
@@ -448,10 +457,26 @@ impl Replica {
             Power::Revoke(then) if *then != Standing::Free => self.reach_into(&subject, parents),
             _ => BTreeMap::new(),
         };
+        let guests = match &power {
+            Power::Revoke(_) => self.in_past(&self.authorities.guests_of(&subject), parents),
+            _ => BTreeSet::new(),
+        };
         let (event, seq) = (event.id(), event.header.seq);
         let is_effective = false;
-        let authority =
-            Authority { event, lane, seq, rank, subject, power, past, cuts, expires, needs, is_effective };
+        let authority = Authority {
+            event,
+            lane,
+            seq,
+            rank,
+            subject,
+            power,
+            past,
+            cuts,
+            guests,
+            expires,
+            needs,
+            is_effective,
+        };
         Some(self.authorities.add(authority))
     }
 
@@ -483,6 +508,7 @@ impl Replica {
             authorities: &self.authorities,
             pasts: &self.pasts,
             envelopes: &self.envelopes,
+            settlements: &self.settlements,
         };
         let is_effective = |id: &EventId| ground.is_effective(id);
         match &event.header.act {
@@ -500,6 +526,7 @@ impl Replica {
                 | Act::Extension { .. }
                 | Act::Anchor(_)
                 | Act::AddChannel { .. }
+                | Act::Settle { .. }
         );
         if is_quiet && says_only {
             return;
@@ -519,6 +546,7 @@ impl Replica {
             authorities: &self.authorities,
             pasts: &self.pasts,
             envelopes: &self.envelopes,
+            settlements: &self.settlements,
         };
         self.state.settle_settings(|id| ground.is_effective(id));
         for person in people {
@@ -532,7 +560,7 @@ impl Replica {
         let is_member = self.state.is_member(&author);
         let mut effect = Effect { visible: self.is_effective(&event.id()), ..Effect::default() };
         match &event.header.act {
-            Act::JoinChannel(_) => effect.visible &= is_member && !was_member,
+            Act::JoinChannel(_) | Act::RedeemTicket { .. } => effect.visible &= is_member && !was_member,
             Act::LeaveChannel { .. } => effect.visible &= was_member && !is_member,
             Act::UpdateProfile { .. } => effect.profile_before = author_before.map(|member| member.profile),
             Act::Knock { .. } => effect.visible &= !is_member,
@@ -584,6 +612,7 @@ impl Replica {
             authorities: &self.authorities,
             pasts: &self.pasts,
             envelopes: &self.envelopes,
+            settlements: &self.settlements,
         }
     }
 
@@ -597,6 +626,11 @@ impl Replica {
         self.policy_for(u32::MAX)
     }
 
+    /// The same without what a workspace adds.
+    pub fn own_policy(&self) -> Policy {
+        self.authorities.policy_at(&self.pasts, None, u32::MAX)
+    }
+
     /// The policy that binds members of this rank now.
     pub fn policy_for(&self, rank: u32) -> Policy {
         self.authorities.binding(&self.pasts, None, rank, None)
@@ -605,6 +639,16 @@ impl Replica {
     /// Whether a message was taken back, effectively.
     pub fn is_redacted(&self, message: &EventId) -> bool {
         self.state.redactions_of(message).any(|redaction| self.is_effective(redaction))
+    }
+
+    /// Where in this node's log an event lies.
+    pub fn position_of(&self, id: &EventId) -> Option<u64> {
+        Some(self.events.position(self.events.number(id)?))
+    }
+
+    /// Until when a message was made to last, if its author said so.
+    pub fn expiry_of(&self, id: &EventId) -> Option<Timestamp> {
+        self.envelopes.get(id)?.expires
     }
 
     /// How many events there are.
@@ -707,7 +751,14 @@ impl Replica {
 
     /// One digest over all that follows from the events: equal iff two replicas agree.
     pub fn root(&self) -> Digest {
-        self.state.root(&self.id, &self.fingerprint.digest(), &self.policy())
+        let root = self.state.root(&self.id, &self.fingerprint.digest(), &self.policy());
+        match self.settlements.digest() {
+            Some(digest) => {
+                let both = [root.as_bytes().as_slice(), digest.as_bytes()].concat();
+                Digest(*blake3::hash(&both).as_bytes())
+            }
+            None => root,
+        }
     }
 
     /// A digest of the set of events alone, kept as they come: cheap to ask for.
@@ -741,6 +792,7 @@ struct Ground<'a> {
     authorities: &'a Authorities,
     pasts: &'a Pasts,
     envelopes: &'a BTreeMap<EventId, Envelope>,
+    settlements: &'a settle::Settlements,
 }
 
 impl Ground<'_> {
@@ -748,7 +800,10 @@ impl Ground<'_> {
         let Some(entry) = self.events.get(id) else { return false };
         let lane = self.branches.get(&entry.chain).map_or(entry.chain, |branch| branch.lane);
         let Some(lane) = self.authorities.lanes.get(&lane) else { return false };
-        entry.seq < lane.keep && self.permits(id, &entry, lane)
+        entry.seq < lane.keep
+            && !lane.is_unpaid
+            && self.settlements.is_effective(id)
+            && self.permits(id, &entry, lane)
     }
 
     /// Whether the policy that the author knew of and is bound by permits the event.

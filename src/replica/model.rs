@@ -40,7 +40,9 @@ impl Set {
     }
 
     fn numbers(self) -> impl Iterator<Item = usize> + Clone {
-        (0..64).filter(move |number| self.has(*number))
+        let lowest = |rest: u64| (rest != 0).then_some(rest);
+        let all = std::iter::successors(lowest(self.0), move |rest| lowest(rest & (rest - 1)));
+        all.map(|rest| rest.trailing_zeros() as usize)
     }
 }
 
@@ -521,7 +523,7 @@ struct History {
 }
 
 impl History {
-    fn new(seed: u64, length: usize) -> Vec<Fact> {
+    fn played(seed: u64, length: usize) -> Vec<Fact> {
         let mut history =
             Self { dice: Dice(seed), facts: Vec::new(), seen: vec![Set::default(); devices().len()] };
         let topic = if history.dice.one_in(2) { "first".to_owned() } else { String::new() };
@@ -816,7 +818,7 @@ fn deliver(
 fn check(seed: u64) -> Result<(), String> {
     let mut dice = Dice(!seed);
     let length = 4 + dice.below(14);
-    let facts = History::new(seed, length);
+    let facts = History::played(seed, length);
     let straight: Vec<usize> = (0..facts.len()).collect();
     let crooked = shuffled(&mut dice, &facts);
     let at = dice.below(facts.len());
@@ -857,7 +859,7 @@ fn check_all(seeds: std::ops::Range<u64>) {
                 for seed in seeds.clone().skip(thread as usize).step_by(threads as usize) {
                     if let Err(what) = check(seed) {
                         let length = 4 + Dice(!seed).below(14);
-                        panic!("seed {seed}: {what}\n{}", describe(&History::new(seed, length)));
+                        panic!("seed {seed}: {what}\n{}", describe(&History::played(seed, length)));
                     }
                 }
             });
@@ -890,7 +892,7 @@ fn seeds_that_once_failed() {
 fn random_histories_are_eventful() {
     let (mut void, mut forked, mut regranted, mut revoked) = (0, 0, 0, 0);
     for seed in 0..1_000 {
-        let facts = History::new(seed, 17);
+        let facts = History::played(seed, 17);
         let model = Model::of(&facts, Set((1 << facts.len()) - 1));
         void += usize::from(model.all().any(|at| !model.is_effective(at)));
         forked += usize::from(model.all().any(|at| facts[at].lane == at && model.fork(at).is_some()));

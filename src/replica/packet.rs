@@ -4,7 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Extent, Malformed, Parcel};
 use crate::base::codec;
-use crate::base::{ChannelId, Digest, limits};
+use crate::base::{ChannelId, Digest, EventId, limits};
+use crate::chat::logics::logics;
+use crate::chat::settle;
+use crate::machine::Transparent;
+use crate::machine::intent::Intent;
 
 /// What a packet of events needs besides the events.
 const ENVELOPE_BYTES: usize = 16;
@@ -19,6 +23,25 @@ pub enum Packet {
     Summary(Vec<(ChannelId, Digest)>),
     /// How far the sender's replica of a channel reaches; asks for what lies beyond.
     Have { channel: ChannelId, extent: Extent },
+    /// Intents that wait to be settled. They are no part of any history.
+    Intents(Vec<Offer>),
+    /// Messages of a channel that the sender holds without their text, which it asks for.
+    Want { channel: ChannelId, events: Vec<EventId> },
+}
+
+/// An intent and the channel whose assets it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    pub channel: ChannelId,
+    pub intent: Intent,
+}
+
+impl Offer {
+    /// Whether the intent is sound in itself, and of assets of that channel.
+    pub fn is_sound(&self) -> bool {
+        settle::require_assets(self.intent.transaction.actions.iter(), &self.channel).is_ok()
+            && self.intent.verify(logics(), &Transparent).is_ok()
+    }
 }
 
 impl Packet {
@@ -58,10 +81,19 @@ impl Packet {
     /// Checks each event by itself and drops those that fail; returns how many were dropped. Pure
     /// work for any thread; the node checks again what was not checked, and nothing twice.
     pub fn verify(&mut self) -> usize {
-        let Self::Events { parcels, .. } = self else { return 0 };
-        let before = parcels.len();
-        parcels.retain_mut(|parcel| parcel.verify().is_ok());
-        before - parcels.len()
+        match self {
+            Self::Events { parcels, .. } => {
+                let before = parcels.len();
+                Parcel::verify_all(parcels);
+                before - parcels.len()
+            }
+            Self::Intents(offers) => {
+                let before = offers.len();
+                offers.retain(Offer::is_sound);
+                before - offers.len()
+            }
+            Self::Summary(_) | Self::Have { .. } | Self::Want { .. } => 0,
+        }
     }
 }
 
@@ -71,6 +103,31 @@ mod tests {
 
     use super::super::sample::{Author, founded, nothing};
     use super::*;
+    use crate::base::Timestamp;
+    use crate::chat::asset::Asset;
+    use crate::chat::market::issue;
+    use crate::chat::token;
+    use crate::machine::intent::Constraints;
+
+    fn offer(author: &Author, channel: ChannelId) -> Offer {
+        let label = token::Label { channel, issuer: author.identity.public(), name: "gold".into() };
+        let action = issue(&Asset::Token(label), 5, Digest([1; 32])).unwrap();
+        let constraints = Constraints::until(Timestamp(9));
+        let intent = Intent::sign(vec![action], constraints, &author.identity, logics()).unwrap();
+        Offer { channel, intent }
+    }
+
+    #[test]
+    fn an_intent_that_is_not_as_it_was_signed_is_dropped() {
+        let author = Author::new("a");
+        let honest = offer(&author, ChannelId([1; 32]));
+        let moved = Offer { channel: ChannelId([2; 32]), ..honest.clone() };
+        let mut longer = honest.clone();
+        longer.intent.constraints.expires = Timestamp(10);
+        let mut packet = Packet::Intents(vec![moved, honest.clone(), longer]);
+        assert_eq!(packet.verify(), 2);
+        assert_eq!(packet, Packet::Intents(vec![honest]));
+    }
 
     fn packets() -> Vec<Packet> {
         let author = Author::new("a");
@@ -84,6 +141,8 @@ mod tests {
             Packet::Events { parcels, more: true },
             Packet::Summary(vec![(replica.id(), replica.fingerprint())]),
             Packet::Have { channel: replica.id(), extent: replica.extent(0) },
+            Packet::Intents(vec![offer(&author, replica.id())]),
+            Packet::Want { channel: replica.id(), events: vec![nothing(1), nothing(2)] },
         ]
     }
 
@@ -139,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn mutated_packets_are_taken_or_refused(which in 0usize..3, at in any::<prop::sample::Index>(), to: u8) {
+        fn mutated_packets_are_taken_or_refused(which in 0usize..4, at in any::<prop::sample::Index>(), to: u8) {
             let mut bytes = packets()[which].encode();
             let at = at.index(bytes.len());
             bytes[at] = to;

@@ -134,7 +134,10 @@ impl State {
             Act::CommitService(_) => {
                 self.members.get(author).map(|state| state.commitment.seen(in_past)).unwrap_or_default()
             }
-            Act::Knock { .. } | Act::JoinChannel(_) | Act::UpdateProfile { .. } => {
+            Act::Knock { .. }
+            | Act::JoinChannel(_)
+            | Act::RedeemTicket { .. }
+            | Act::UpdateProfile { .. } => {
                 self.members.get(author).map(|state| state.profile.seen(in_past)).unwrap_or_default()
             }
             _ => BTreeSet::new(),
@@ -155,7 +158,9 @@ impl State {
                 }
                 member.profile.insert(rank, id, founder.profile.clone(), sees);
             }
-            Act::JoinChannel(joining) | Act::Knock { asking: joining, .. } => {
+            Act::JoinChannel(joining)
+            | Act::Knock { asking: joining, .. }
+            | Act::RedeemTicket { joining, .. } => {
                 member.profile.insert(rank, id, joining.profile.clone(), sees);
             }
             Act::UpdateProfile { profile } => member.profile.insert(rank, id, profile.clone(), sees),
@@ -171,7 +176,8 @@ impl State {
             | Act::SendMessage(_)
             | Act::GrantRole { .. }
             | Act::RevokeRole { .. }
-            | Act::Extension { .. } => {}
+            | Act::Extension { .. }
+            | Act::Settle { .. } => {}
         }
     }
 

@@ -9,7 +9,9 @@ use crate::base::{Digest, EventId, Identity, Kind};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining};
 use crate::chat::build::{self, Held, Setting};
+use crate::chat::settle;
 use crate::machine::MachineError;
+use crate::machine::settlement::Spending;
 
 /// Why an event can never be part of a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +67,7 @@ pub(super) struct Step {
     pub footing: Option<Footing>,
     /// The hash of the profile that counts after it.
     pub profile: Digest,
+    pub spending: Option<Spending>,
 }
 
 /// Where it goes.
@@ -137,8 +140,12 @@ impl Replica {
         if backing.trust == Trust::Nobody {
             build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
         }
+        let spending = settle::spending(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        if spending.as_ref().is_some_and(|spending| !self.knows_what_is_spent(spending, past)) {
+            return Err(Invalid::Rule("what is consumed was created in the past"));
+        }
         let profile = build::profile_after(&header.act, held);
-        Ok(Step { place, identity, role, rank, grant, footing, profile })
+        Ok(Step { place, identity, role, rank, grant, footing, profile, spending })
     }
 
     /// A lane that opens: by founding, under a grant, under a lane of a workspace, or as an ordinary member.

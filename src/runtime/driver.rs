@@ -8,15 +8,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
-use crate::base::{EventId, limits};
+use super::past::Past;
+use crate::base::{EventId, Timestamp, limits};
 use crate::chat::intent::{Intent, Submission};
 use crate::chat::message::Link;
 use crate::chat::view::News;
 use crate::node::{
-    Batch, Delivery, Door, Input, Node, Outcome, Output, Receipt, Refusal, StoredEvent, Write,
+    Batch, Delivery, Door, Input, Lapse, Node, Outcome, Output, Receipt, Refusal, StoredEvent, Write,
 };
 use crate::overlay::Destination;
-use crate::port::{Command, HistoryQuery, NodeStatus, Opening, Range};
+use crate::port::{Command, Exports, Fault, HistoryQuery, NodeStatus, Opening, Range, SearchQuery};
 use crate::replica::Packet;
 use crate::store::{Store, StoreError, Window};
 
@@ -27,6 +28,8 @@ const RECENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Nothing came for this long: time for what nobody waits for.
 const QUIET: Duration = Duration::from_millis(10);
+/// What is deleted leaves the disk within this time.
+const ERASE_WITHIN_MS: u64 = 1_000;
 /// Waits while there is nothing to do at all.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -51,6 +54,8 @@ pub(super) struct Driver {
     is_pressing: bool,
     dropped_packets: u64,
     gave_up: u64,
+    /// Since when the disk holds what was deleted.
+    owed_since: Option<Timestamp>,
 }
 
 /// One pass over outputs.
@@ -75,16 +80,30 @@ struct Recent {
 impl Recent {
     fn keep(&mut self, batches: Vec<Batch>) {
         for write in batches.into_iter().flat_map(|batch| batch.0) {
-            if let Write::Event(event) = write {
-                self.bytes += size(&event);
-                let before = self.events.insert(event.position, event);
-                self.bytes -= before.map_or(0, |event| size(&event));
+            match write {
+                Write::Event(event) => {
+                    self.bytes += size(&event);
+                    let before = self.events.insert(event.position, event);
+                    self.bytes -= before.map_or(0, |event| size(&event));
+                }
+                // What is deleted in the store is not kept here either.
+                Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
+                    self.forget(|event| write.erases(event));
+                }
+                _ => {}
             }
         }
         while self.events.len() > RECENT_EVENTS || self.bytes > RECENT_BYTES {
             let Some((_, event)) = self.events.pop_first() else { return };
             self.bytes -= size(&event);
         }
+    }
+}
+
+impl Recent {
+    fn forget(&mut self, is_gone: impl Fn(&StoredEvent) -> bool) {
+        let gone = self.events.extract_if(.., |_, event| is_gone(event));
+        self.bytes -= gone.map(|(_, event)| size(&event)).sum::<usize>();
     }
 }
 
@@ -108,6 +127,7 @@ impl Driver {
             is_pressing: false,
             dropped_packets: 0,
             gave_up: 0,
+            owed_since: None,
         }
     }
 
@@ -140,6 +160,7 @@ impl Driver {
                 outputs.extend(self.node.handle(now, Input::Timeout));
             }
             self.settle(outputs).await?;
+            self.erase_in_time()?;
             if let Some(reply) = stop {
                 self.commit_pending(&mut Vec::new())?;
                 self.store.checkpoint()?;
@@ -149,6 +170,21 @@ impl Driver {
         }
         self.commit_pending(&mut Vec::new())?;
         self.store.close()
+    }
+
+    /// What was deleted leaves the disk soon even if it never gets quiet.
+    fn erase_in_time(&mut self) -> Result<(), StoreError> {
+        if !self.store.owes_erasure() {
+            self.owed_since = None;
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let since = *self.owed_since.get_or_insert(now);
+        if now.since_ms(since) >= ERASE_WITHIN_MS {
+            self.do_chores()?;
+            self.owed_since = None;
+        }
+        Ok(())
     }
 
     /// What nobody waits for.
@@ -203,9 +239,36 @@ impl Driver {
                 let _ = reply.send(self.history(&query)?);
                 return Ok(());
             }
+            Command::Search { query, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.search(&query)?);
+                return Ok(());
+            }
+            Command::Backup { path, reply } => {
+                self.commit_pending(outputs)?;
+                // That there is no copy is no fault of the store's own.
+                let copied = self.store.backup(&path);
+                let _ = reply.send(copied.map_err(|error| Fault::new(error.kind(), error.to_string())));
+                return Ok(());
+            }
+            Command::Event { link, external_id, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.store.seen(&link, &external_id)?);
+                return Ok(());
+            }
+            Command::ExternalId { link, event, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.store.external_id(&link, &event)?);
+                return Ok(());
+            }
             Command::Channels { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.node.channels());
+                return Ok(());
+            }
+            Command::Market { channel, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(self.node.market_of(&channel));
                 return Ok(());
             }
             Command::Status { reply } => {
@@ -294,18 +357,15 @@ impl Driver {
             }
             Output::Deliver { door, delivery } => self.deliver(door, *delivery, round).await,
             Output::DeliverStored { door, id, link, uncertain, position } => {
-                let stored = self.stored(position)?;
-                match stored.as_ref().and_then(|stored| self.node.news_of(stored)) {
-                    Some(news) => {
+                let (now, stored) = (self.clock.now(), self.stored(position)?);
+                let news = stored.as_ref().ok_or(Lapse::Over);
+                match news.and_then(|stored| self.node.delivery_of(now, link.as_ref(), stored)) {
+                    Ok(news) => {
                         let delivery = Delivery { id, link, uncertain, news };
                         self.deliver(door, delivery, round).await;
                     }
-                    None => {
-                        let outcome =
-                            Outcome::Failed { reason: "there is nothing left to deliver".to_owned() };
-                        let now = self.clock.now();
-                        let report = Input::Report { delivery: id, outcome };
-                        round.returned.extend(self.node.handle(now, report));
+                    Err(lapse) => {
+                        round.returned.extend(self.node.handle(now, Input::Lapsed { delivery: id, lapse }));
                     }
                 }
             }
@@ -361,9 +421,10 @@ impl Driver {
         if positions.is_empty() || self.outgoing.is_none() {
             return Ok(());
         }
+        let now = self.clock.now();
         let mut parcels = Vec::with_capacity(positions.len());
         for position in positions {
-            parcels.extend(self.stored(*position)?.and_then(|stored| stored.parcel()));
+            parcels.extend(self.stored(*position)?.and_then(|stored| self.node.parcel_of(now, &stored)));
         }
         let limit = match to {
             Destination::Domain => limits::BROADCAST_BYTES,
@@ -383,18 +444,35 @@ impl Driver {
         }
     }
 
-    fn history(&self, query: &HistoryQuery) -> Result<Vec<News>, StoreError> {
-        let window = match query.range {
+    fn history(&mut self, query: &HistoryQuery) -> Result<Vec<News>, StoreError> {
+        let window = match &query.range {
             Range::Latest => Window::Latest,
-            Range::After(position) => Window::After(position),
-            Range::Before(event) => match self.store.position_of(&event)? {
+            Range::After(position) => Window::After(*position),
+            Range::Before(event) => match self.store.position_of(event)? {
                 Some(position) => Window::Before(position),
                 None => return Ok(Vec::new()),
             },
+            Range::Span(span) => return self.past().span(&query.channel, span, query.limit),
+            Range::Around { at, messages } => {
+                return self.past().around(&query.channel, at, (*messages, query.limit));
+            }
         };
         let limit = query.limit.min(limits::HISTORY_MESSAGES);
         let stored = self.store.history(&query.channel, window, limit)?;
-        Ok(stored.iter().filter_map(|stored| self.node.news_of(stored)).collect())
+        let now = self.clock.now();
+        Ok(stored.iter().filter_map(|stored| self.node.news_of(now, stored)).collect())
+    }
+
+    fn search(&mut self, query: &SearchQuery) -> Result<Vec<News>, StoreError> {
+        let limit = query.limit.min(limits::SEARCH_RESULTS);
+        let stored = self.store.search(&query.words, query.channel.as_ref(), limit)?;
+        let now = self.clock.now();
+        Ok(stored.iter().filter_map(|stored| self.node.finding_of(now, stored)).collect())
+    }
+
+    fn past(&mut self) -> Past<'_> {
+        let now = self.clock.now();
+        Past { node: &self.node, store: &self.store, now }
     }
 
     fn status(&self) -> NodeStatus {
@@ -403,6 +481,11 @@ impl Driver {
         let ours = [("packet_dropped", self.dropped_packets), ("delivery_given_up", self.gave_up)];
         let ours =
             ours.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count));
+        let exports = self.node.exports().iter().map(|(sink, exported)| Exports {
+            sink: sink.to_string(),
+            carried: exported.carried,
+            withheld: exported.withheld,
+        });
         NodeStatus {
             node: self.node.id(),
             peers: self.node.peers(),
@@ -411,6 +494,8 @@ impl Driver {
             pending_events: self.node.pending_events(),
             outbox: outbox.collect(),
             refused: refused.chain(ours).collect(),
+            exports: exports.collect(),
+            wanted_texts: self.node.wanted_texts(),
             state_root: self.node.state_root(),
         }
     }
@@ -427,7 +512,13 @@ mod tests {
     use crate::port::Handle;
 
     fn driver() -> Driver {
-        let setup = Setup { secret: SecretKey::from_seed([1; 32]), name: "node".into() };
+        let matrix_server = "example.org".into();
+        let setup = Setup {
+            secret: SecretKey::from_seed([1; 32]),
+            name: "node".into(),
+            matrix_server,
+            generation: 0,
+        };
         let node = Node::restore(setup, Restored::default(), std::iter::empty()).unwrap();
         Driver::new(node, Store::in_memory().unwrap(), None)
     }

@@ -4,6 +4,7 @@
 mod clock;
 mod driver;
 mod logging;
+mod past;
 mod run;
 mod secret;
 mod start;
@@ -11,4 +12,5 @@ mod verifier;
 
 pub use logging::init_logging;
 pub use run::run;
+pub use start::GENERATION_FILE;
 pub use start::{Running, data_dir, start};

@@ -29,6 +29,19 @@ pub(super) fn load_or_make(path: &Path) -> Result<SecretKey, Fault> {
     }
 }
 
+/// The number that restoring a backup left; 0 where none did.
+pub(super) fn generation(path: &Path) -> Result<u64, Fault> {
+    let broken = |problem: String| {
+        let hint = "it holds the number of a restored backup; restore the backup again";
+        Fault::new(Kind::Permanent, format!("{}: {problem}: {hint}", path.display()))
+    };
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().map_err(|_| broken("is no number".into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(broken(error.to_string())),
+    }
+}
+
 fn write_new(path: &Path, seed: &[u8; 32]) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

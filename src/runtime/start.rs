@@ -33,6 +33,8 @@ const STOP_DRIVER: Duration = Duration::from_secs(2);
 const FIRST_PEER: Duration = Duration::from_secs(4);
 /// Packets waiting for the overlay; beyond it they are dropped and reconciled later.
 const OUTGOING_PACKETS: usize = 1024;
+/// The file of the data directory that says that the node was restored from a backup.
+pub const GENERATION_FILE: &str = "restored";
 /// Events read at a time when the node is restored.
 const RESTORE_PAGE: usize = 1024;
 
@@ -77,11 +79,17 @@ pub fn data_dir(config: &Config, base_dir: &Path) -> PathBuf {
 pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let data_dir = data_dir(&config, base_dir);
     make_dir(&data_dir)?;
-    let setup =
-        Setup { secret: secret::load_or_make(&data_dir.join("secret.key"))?, name: config.node.name.clone() };
+    let setup = Setup {
+        secret: secret::load_or_make(&data_dir.join("secret.key"))?,
+        name: config.node.name.clone(),
+        matrix_server: config.matrix.as_ref().map(|matrix| matrix.server_name.clone()).unwrap_or_default(),
+        generation: secret::generation(&data_dir.join(GENERATION_FILE))?,
+    };
     // Taken before anything else: whoever holds it is the one node on this data directory.
     let control = control::Socket::bind(&control::socket_path(&data_dir))?;
     let (store, node) = restore(&data_dir.join("multichat.db"), setup.clone())?;
+    let notes = store.notes(&Door::Control).map_err(|error| Fault::new(error.kind(), error.to_string()))?;
+    let met = control::remembered_addresses(notes);
 
     let net = Net::bind(&config.node, &config.domain(), setup.transport_key()).await?;
     let listener = Listener::bind(&config.irc).await?;
@@ -109,13 +117,20 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
         driver: Some(driver),
     };
     let (asked, stopping) = (running.handle.clone(), running.cancel.clone());
+    let introduce = net.introducer();
+    let around = control::Neighbourhood { addresses: net.addresses(), introduce: Some(introduce.clone()) };
+    let control = control.near(around);
     running.tasks.spawn(async move {
         control.serve(asked, stopping).await;
         Ok(())
     });
     let verified = spawn_verifier(commands);
     running.tasks.spawn(net.run(Handle::new(Door::Control, verified), packets, running.cancel.clone()));
-    if !config.node.bootstrap.is_empty() {
+    let knows_others = !config.node.bootstrap.is_empty() || !met.is_empty();
+    for address in met {
+        let _ = introduce.send(address).await;
+    }
+    if knows_others {
         running.wait_for_a_peer().await;
     }
     running.link_networks(&config).await?;

@@ -11,10 +11,12 @@
 //! All calls block on the disk; they belong on a thread of their own. A `Store` can be sent to one.
 
 mod error;
+mod keep;
 mod read;
 #[cfg(test)]
 mod sample;
 mod schema;
+mod search;
 mod write;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -26,6 +28,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub use error::StoreError;
+pub use keep::Checked;
 pub use read::Window;
 
 use crate::node::Batch;
@@ -51,6 +54,8 @@ pub struct Store {
     interned: Interned,
     /// Writes since the log was last moved to the file.
     in_log: usize,
+    /// Whether payloads were deleted that the disk still holds.
+    owes_erasure: bool,
 }
 
 impl Store {
@@ -89,14 +94,19 @@ impl Store {
     /// may be tried again. After [`StoreError::Io`] the disk itself may hold more than this process
     /// knows: the one safe answer is to stop and open the store anew.
     pub fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        write::commit(&mut self.db, &mut self.interned, batches)?;
+        self.owes_erasure |= write::commit(&mut self.db, &mut self.interned, batches)? > 0;
         self.in_log += batches.iter().map(|batch| batch.0.len()).sum::<usize>();
         Ok(())
     }
 
     /// Whether [`Store::tidy`] is worth its while.
     pub fn is_untidy(&self) -> bool {
-        self.in_log >= TIDY_WRITES
+        self.in_log >= TIDY_WRITES || self.owes_erasure
+    }
+
+    /// Whether the disk still holds what was deleted: [`Store::tidy`] ends that.
+    pub fn owes_erasure(&self) -> bool {
+        self.owes_erasure
     }
 
     /// Moves the write-ahead log into the file while nobody waits, so that no commit has to do it.
@@ -104,8 +114,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing committed is lost then.
     pub fn tidy(&mut self) -> Result<(), StoreError> {
-        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        self.in_log = 0;
+        if self.owes_erasure {
+            self.checkpoint()?;
+        } else {
+            self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        (self.in_log, self.owes_erasure) = (0, false);
         Ok(())
     }
 
@@ -135,7 +149,7 @@ impl Store {
         configure(&db)?;
         schema::migrate(&mut db)?;
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        Ok(Self { db, interned: Interned::default(), in_log: 0 })
+        Ok(Self { db, interned: Interned::default(), in_log: 0, owes_erasure: true })
     }
 }
 
@@ -276,7 +290,7 @@ mod tests {
         store.close().unwrap();
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert_eq!(error, StoreError::Newer { path: path.clone(), found: 99, known: 1 });
+        assert_eq!(error, StoreError::Newer { path: path.clone(), found: 99, known: 2 });
         assert_eq!(error.kind(), Kind::Permanent);
         assert_eq!(fs::read(&path).unwrap(), before);
     }
@@ -362,7 +376,59 @@ mod tests {
         drop(store);
         for file in fs::read_dir(&scratch.0).unwrap() {
             let bytes = fs::read(file.unwrap().path()).unwrap();
-            assert!(!bytes.windows(5).any(|window| window == b"words"));
+            assert!(!bytes.windows(10).any(|window| window == b"words that"));
         }
+    }
+
+    #[test]
+    fn what_is_erased_leaves_log_index_and_disk() {
+        use crate::base::Timestamp;
+        use crate::chat::message::Content;
+        use crate::node::Keeping;
+
+        let scratch = Directory::new();
+        let path = scratch.0.join("store.db");
+        let mut store = Store::open(&path).unwrap();
+        let said = |position: u64, text: &str, expires: Option<u64>| {
+            let expires = expires.map(Timestamp);
+            let keeping = Keeping { said_at: Timestamp(position), expires, searchable: true, wanted: false };
+            let payload = Some(Content::text(text).payload());
+            Write::Event(crate::node::StoredEvent { payload, keeping, ..event(position, 1) })
+        };
+        let secrets = ["xylophonic", "quizzaciously", "zymurgical"];
+        store.commit(&[Batch((1..=300).map(|n| said(n, "ordinary chatter", None)).collect())]).unwrap();
+        store
+            .commit(&[Batch(vec![
+                said(301, &format!("{} heading", secrets[0]), Some(700)),
+                said(302, &format!("a {} body", secrets[1]), None),
+                said(303, &format!("the {} end", secrets[2]), None),
+            ])])
+            .unwrap();
+        store.tidy().unwrap();
+        let on_disk = |word: &str| {
+            fs::read_dir(&scratch.0).unwrap().any(|file| {
+                let bytes = fs::read(file.unwrap().path()).unwrap();
+                bytes.windows(word.len()).any(|window| window == word.as_bytes())
+            })
+        };
+        assert!(secrets.iter().all(|word| on_disk(word)));
+        assert!(!store.owes_erasure());
+        let channel = event(1, 1).channel;
+        for (word, erasure) in secrets.iter().zip([
+            Write::EraseExpired { until: Timestamp(700) },
+            Write::Erase { position: 302 },
+            Write::EraseSaid { channel, until: Timestamp(303) },
+        ]) {
+            assert_eq!(store.search(word, None, 9).unwrap().len(), 1);
+            store.commit(&[Batch(vec![erasure])]).unwrap();
+            assert!(store.owes_erasure() && store.search(word, None, 9).unwrap().is_empty());
+            store.tidy().unwrap();
+            assert!(!on_disk(word), "{word}");
+        }
+        assert!(store.history(&channel, Window::Latest, 9).unwrap().is_empty());
+        assert!(store.search("chatter", None, 9).unwrap().is_empty());
+        store.commit(&[Batch(vec![Write::Erase { position: 302 }])]).unwrap();
+        assert!(!store.owes_erasure(), "there was nothing left to erase");
+        store.verify().unwrap();
     }
 }

@@ -11,7 +11,7 @@ use crate::base::codec::{decode, encode};
 use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::message::Link;
 use crate::chat::profile::Profile;
-use crate::node::{Door, OutboxRow, StoredEvent};
+use crate::node::{Door, Keeping, OutboxRow, StoredEvent};
 
 /// Which part of a channel's visible events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,9 +24,15 @@ pub enum Window {
     After(u64),
 }
 
-/// `CROSS JOIN` keeps the events outermost, so that their order comes from the index for nothing.
-const EVENTS: &str = "SELECT e.position, c.channel, e.id, e.signed, e.payload, e.visible
-                      FROM events e CROSS JOIN channels c ON c.id = e.channel";
+/// What is read of an event; `e` is its row, `c` its channel's.
+pub(super) const EVENT_COLUMNS: &str = "e.position, c.channel, e.id, e.signed, e.payload, e.visible,
+                                        e.said_at, e.expires, e.searchable, e.wanted";
+
+/// Events with their channels. `CROSS JOIN` keeps the events outermost, so that their order comes from
+/// the index for nothing.
+fn events_sql(rest: &str) -> String {
+    format!("SELECT {EVENT_COLUMNS} FROM events e CROSS JOIN channels c ON c.id = e.channel {rest}")
+}
 
 const POSITION_OF: &str = "SELECT position FROM events
                            WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1
@@ -49,7 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn events_from(&self, position: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        let sql = format!("{EVENTS} WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2");
+        let sql = events_sql("WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2");
         self.rows(&sql, params![clamped(position), clamped(limit as u64)], stored_event)
     }
 
@@ -58,7 +64,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn event(&self, position: u64) -> Result<Option<StoredEvent>, StoreError> {
-        self.row(&format!("{EVENTS} WHERE e.position = ?1"), [clamped(position)], stored_event)
+        self.row(&events_sql("WHERE e.position = ?1"), [clamped(position)], stored_event)
     }
 
     /// The events at these positions, in the order asked for; those that do not exist are left out.
@@ -236,7 +242,7 @@ impl Store {
         Ok(())
     }
 
-    fn rows<T>(
+    pub(super) fn rows<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -259,13 +265,13 @@ impl Store {
 
 fn history_sql(newest_first: bool) -> String {
     let (side, order) = if newest_first { ("<", "DESC") } else { (">", "ASC") };
-    format!(
-        "{EVENTS} WHERE e.channel = ?1 AND e.visible = 1 AND e.position {side} ?2
+    events_sql(&format!(
+        "WHERE e.channel = ?1 AND e.visible = 1 AND e.position {side} ?2
          ORDER BY e.position {order} LIMIT ?3"
-    )
+    ))
 }
 
-fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+pub(super) fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
         position: row.get(0)?,
         channel: ChannelId(row.get(1)?),
@@ -273,11 +279,17 @@ fn stored_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         signed: row.get(3)?,
         payload: row.get(4)?,
         visible: row.get(5)?,
+        keeping: Keeping {
+            said_at: Timestamp(row.get::<_, i64>(6)?.unsigned_abs()),
+            expires: row.get::<_, Option<i64>>(7)?.map(|at| Timestamp(at.unsigned_abs())),
+            searchable: row.get(8)?,
+            wanted: row.get(9)?,
+        },
     })
 }
 
 /// A number as SQLite compares it. No row lies above what it can count to.
-fn clamped(number: u64) -> i64 {
+pub(super) fn clamped(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -489,7 +501,7 @@ mod tests {
             );
         }
         assert_eq!(
-            plan(&format!("{EVENTS} WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2")),
+            plan(&events_sql("WHERE e.position >= ?1 ORDER BY e.position LIMIT ?2")),
             format!("SEARCH e USING INTEGER PRIMARY KEY (rowid>?); {channels}")
         );
         assert!(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::Store;
 use crate::base::{ChannelId, EventId};
 use crate::chat::message::Link;
-use crate::node::{Batch, StoredEvent, Write};
+use crate::node::{Batch, Keeping, StoredEvent, Write};
 
 pub(super) fn channel(number: u8) -> ChannelId {
     ChannelId([number; 32])
@@ -25,6 +25,7 @@ pub(super) fn event(position: u64, of: u8) -> StoredEvent {
         signed: format!("header {position}").into_bytes(),
         payload: Some(format!("body {position}").into_bytes()),
         visible: true,
+        keeping: Keeping::default(),
     }
 }
 

@@ -1,15 +1,18 @@
 //! The schema and the way to it from every earlier one. The version lies in `PRAGMA user_version`.
 //! A migration that was released is never changed: a change of mind is the next migration.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::StoreError;
+use super::write::time;
+use crate::chat::act::Act;
+use crate::replica::Event;
 
 /// Marks the file as ours (`PRAGMA application_id`): "MCht".
 const APPLICATION_ID: i64 = 0x4d43_6874;
 
 /// Entry `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[FIRST_LIGHT];
+const MIGRATIONS: &[&str] = &[FIRST_LIGHT, TEXTS_END];
 
 /// An index over the first eight bytes of a hash finds its row as surely as one over all 32 once
 /// the row is compared, and is a third of the size.
@@ -82,6 +85,43 @@ const FIRST_LIGHT: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// Texts that are deleted, found again, and asked for. The index of words holds no text itself, and
+/// overwrites what it deletes.
+const TEXTS_END: &str = "
+    ALTER TABLE events ADD COLUMN said_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE events ADD COLUMN expires INTEGER;
+    ALTER TABLE events ADD COLUMN searchable INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE events ADD COLUMN wanted INTEGER NOT NULL DEFAULT 0;
+    -- Whether its words are in the index.
+    ALTER TABLE events ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX events_said ON events (channel, said_at) WHERE payload IS NOT NULL;
+    CREATE INDEX events_expiring ON events (expires) WHERE expires IS NOT NULL AND payload IS NOT NULL;
+    CREATE INDEX events_wanted ON events (channel, said_at, expires) WHERE wanted = 1;
+
+    CREATE VIRTUAL TABLE words USING fts5 (
+        body, content = '', tokenize = 'unicode61 remove_diacritics 2'
+    );
+    INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
+";
+
+/// Fills what the events of an earlier version lack, from their headers.
+fn fill_texts(db: &Connection) -> Result<(), StoreError> {
+    let mut events = db.prepare("SELECT position, signed FROM events WHERE payload IS NOT NULL")?;
+    let mut fill = db.prepare("UPDATE events SET said_at = ?2, expires = ?3 WHERE position = ?1")?;
+    let mut rows = events.query([])?;
+    while let Some(row) = rows.next()? {
+        let (position, signed): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        // What this version cannot read, it refuses when the node starts.
+        let Ok(event) = Event::decode_trusted(&signed) else { continue };
+        let expires = match &event.header.act {
+            Act::SendMessage(envelope) => envelope.expires.map(time),
+            _ => None,
+        };
+        fill.execute(params![position, time(event.header.timestamp), expires])?;
+    }
+    Ok(())
+}
+
 /// Takes the lock and refuses a file that is not ours or comes from the future. Changes nothing.
 pub(super) fn inspect(db: &Connection) -> Result<(), StoreError> {
     let found = version(db)?;
@@ -103,6 +143,9 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(version(db)? as usize) {
         let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         step.execute_batch(migration)?;
+        if *migration == TEXTS_END {
+            fill_texts(&step)?;
+        }
         step.pragma_update(None, "application_id", APPLICATION_ID)?;
         step.pragma_update(None, "user_version", index as i64 + 1)?;
         step.commit()?;

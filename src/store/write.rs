@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    CachedStatement, Connection, OptionalExtension, Params, Transaction, TransactionBehavior, params,
+};
 
 use super::StoreError;
 use crate::base::codec::encode;
-use crate::base::{ChannelId, EventId};
-use crate::chat::message::Link;
-use crate::node::{Batch, StoredEvent, Write};
+use crate::base::{ChannelId, EventId, Timestamp};
+use crate::chat::message::{Content, Link};
+use crate::node::{Batch, Keeping, StoredEvent, Write};
 
 /// The small integers of the channels and links written so far. Bounded by their number.
 #[derive(Default)]
@@ -17,14 +19,14 @@ pub(super) struct Interned {
     links: BTreeMap<Link, i64>,
 }
 
-/// See [`super::Store::commit`].
+/// See [`super::Store::commit`]. Returns how many payloads were deleted.
 pub(super) fn commit(
     db: &mut Connection,
     interned: &mut Interned,
     batches: &[Batch],
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     if batches.iter().all(|batch| batch.0.is_empty()) {
-        return Ok(());
+        return Ok(0);
     }
     let result = apply_all(db, interned, batches);
     if result.is_err() {
@@ -39,24 +41,33 @@ pub(super) fn key(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::Defect(format!("{number} is too large for a key")))
 }
 
+/// A time as SQLite keeps it, for comparing.
+pub(super) fn time(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
 /// The first eight bytes of the hash of a message's id on the far side.
 pub(super) fn external_key(external_id: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(external_id.as_bytes()).as_bytes();
     i64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn apply_all(db: &mut Connection, interned: &mut Interned, batches: &[Batch]) -> Result<(), StoreError> {
+fn apply_all(db: &mut Connection, interned: &mut Interned, batches: &[Batch]) -> Result<usize, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut writer = Writer { db: &transaction, interned };
+    let mut writer = Writer { db: &transaction, interned, erased: 0 };
     for write in batches.iter().flat_map(|batch| &batch.0) {
         writer.apply(write)?;
     }
-    Ok(transaction.commit()?)
+    let erased = writer.erased;
+    transaction.commit()?;
+    Ok(erased)
 }
 
 struct Writer<'a> {
     db: &'a Transaction<'a>,
     interned: &'a mut Interned,
+    /// Payloads deleted.
+    erased: usize,
 }
 
 impl Writer<'_> {
@@ -101,6 +112,12 @@ impl Writer<'_> {
                 self.sql("INSERT OR REPLACE INTO persons VALUES (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![account, identity.0, names.0, names.1, names.2])?;
             }
+            Write::Erase { position } => self.erase(vec![key(*position)?])?,
+            Write::EraseExpired { until } => self.erase_expired(time(*until))?,
+            Write::EraseSaid { channel, until } => {
+                let channel = self.channel(channel)?;
+                self.erase_said(channel, time(*until))?;
+            }
             Write::Note { door, key, value } if value.is_empty() => {
                 self.sql("DELETE FROM notes WHERE door = ?1 AND key = ?2")?
                     .execute(params![encode(door), key])?;
@@ -116,23 +133,89 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Appends, or replaces the payload and visibility of the same event. Another event at a
+    /// Appends, or replaces payload, visibility and keeping of the same event. Another event at a
     /// position that is taken would rewrite the past: the commit fails.
     fn event(&mut self, event: &StoredEvent) -> Result<(), StoreError> {
-        let StoredEvent { position, channel, id, signed, payload, visible } = event;
-        let channel = self.channel(channel)?;
-        let rows = self
-            .sql(
-                "INSERT INTO events (position, channel, visible, id, signed, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (position) DO UPDATE SET visible = excluded.visible, payload = excluded.payload
-                 WHERE id = excluded.id AND channel = excluded.channel AND signed = excluded.signed",
-            )?
-            .execute(params![key(*position)?, channel, visible, id.0, signed, payload])?;
-        match rows {
-            0 => Err(StoreError::Defect(format!("two events at position {position}"))),
-            _ => Ok(()),
+        let StoredEvent { position, channel, id, signed, payload, visible, keeping } = event;
+        let (position, channel) = (key(*position)?, self.channel(channel)?);
+        let Keeping { said_at, expires, searchable, wanted } = *keeping;
+        let words = payload.as_deref().filter(|_| searchable).and_then(Content::body_of);
+        let (said_at, expires, indexed) = (time(said_at), expires.map(time), words.is_some());
+        let insert = "INSERT INTO events
+                      (position, channel, visible, id, signed, payload, said_at, expires, searchable, wanted, indexed)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
+        let row = params![
+            position, channel, visible, id.0, signed, payload, said_at, expires, searchable, wanted, indexed
+        ];
+        if self.sql(insert)?.execute(row)? == 0 {
+            self.unindex(position)?;
+            let rows = self
+                .sql(
+                    "UPDATE events SET visible = ?3, payload = ?6, said_at = ?7, expires = ?8,
+                     searchable = ?9, wanted = ?10, indexed = ?11
+                     WHERE position = ?1 AND channel = ?2 AND id = ?4 AND signed = ?5",
+                )?
+                .execute(row)?;
+            if rows == 0 {
+                return Err(StoreError::Defect(format!("two events at position {position}")));
+            }
         }
+        if let Some(words) = words {
+            self.sql("INSERT INTO words (rowid, body) VALUES (?1, ?2)")?.execute(params![position, words])?;
+        }
+        Ok(())
+    }
+
+    /// Takes the words of an event out of the index, if they are in it. The event must still have its
+    /// payload: the index knows what to forget from it alone.
+    fn unindex(&mut self, position: i64) -> Result<(), StoreError> {
+        let payload: Option<Vec<u8>> = self
+            .sql("SELECT payload FROM events WHERE position = ?1 AND indexed = 1")?
+            .query_row([position], |row| row.get(0))
+            .optional()?
+            .flatten();
+        if let Some(words) = payload.as_deref().and_then(Content::body_of) {
+            self.sql("INSERT INTO words (words, rowid, body) VALUES ('delete', ?1, ?2)")?
+                .execute(params![position, words])?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the payloads of these events, wherever they are.
+    fn erase(&mut self, positions: Vec<i64>) -> Result<(), StoreError> {
+        for position in positions {
+            self.unindex(position)?;
+            let rows = self
+                .sql(
+                    "UPDATE events SET payload = NULL, visible = 0, wanted = 0, indexed = 0
+                     WHERE position = ?1 AND (payload IS NOT NULL OR wanted = 1)",
+                )?
+                .execute([position])?;
+            self.erased += rows;
+        }
+        Ok(())
+    }
+
+    /// The positions that a query names.
+    fn positions(&self, sql: &str, params: impl Params) -> Result<Vec<i64>, StoreError> {
+        Ok(self.sql(sql)?.query_map(params, |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
+    fn erase_expired(&mut self, until: i64) -> Result<(), StoreError> {
+        let held = "SELECT position FROM events
+                    WHERE payload IS NOT NULL AND expires IS NOT NULL AND expires <= ?1";
+        let wanted = "SELECT position FROM events WHERE wanted = 1 AND expires <= ?1";
+        let held = self.positions(held, [until])?;
+        let wanted = self.positions(wanted, [until])?;
+        self.erase(held.into_iter().chain(wanted).collect())
+    }
+
+    fn erase_said(&mut self, channel: i64, until: i64) -> Result<(), StoreError> {
+        let held = "SELECT position FROM events WHERE payload IS NOT NULL AND channel = ?1 AND said_at <= ?2";
+        let wanted = "SELECT position FROM events WHERE wanted = 1 AND channel = ?1 AND said_at <= ?2";
+        let held = self.positions(held, [channel, until])?;
+        let wanted = self.positions(wanted, [channel, until])?;
+        self.erase(held.into_iter().chain(wanted).collect())
     }
 
     fn seen(&mut self, link: &Link, external_id: &str, event: &EventId) -> Result<(), StoreError> {
@@ -186,7 +269,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Identity, Timestamp};
+    use crate::base::Identity;
     use crate::chat::profile::Profile;
     use crate::node::Door;
     use crate::store::Store;
@@ -210,6 +293,9 @@ mod tests {
     #[test]
     fn every_write_applied_twice_leaves_what_once_does() {
         let link = matrix("!a");
+        let lasting = Keeping { expires: Some(Timestamp(5)), said_at: Timestamp(4), ..Keeping::default() };
+        let lasting = StoredEvent { keeping: lasting, ..event(2, 1) };
+        let wanted = Keeping { wanted: true, ..Keeping::default() };
         let note = |value: &[u8]| Write::Note { door: Door::Matrix, key: "k".into(), value: value.into() };
         let writes = [
             Write::Event(event(1, 1)),
@@ -231,6 +317,13 @@ mod tests {
             note(b"one"),
             note(b"two"),
             note(b""),
+            Write::Event(lasting.clone()),
+            Write::EraseExpired { until: Timestamp(5) },
+            Write::Event(event(3, 1)),
+            Write::EraseSaid { channel: channel(1), until: Timestamp(0) },
+            Write::Event(StoredEvent { payload: None, keeping: wanted, ..event(4, 2) }),
+            Write::Event(event(4, 2)),
+            Write::Erase { position: 4 },
         ];
         let mut store = store_with([]);
         let mut states = vec![contents(&store)];

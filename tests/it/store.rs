@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use multichat::base::{ChannelId, EventId, Identity, Timestamp};
-use multichat::chat::message::Link;
+use multichat::chat::message::{Content, Link};
 use multichat::chat::profile::Profile;
-use multichat::node::{Batch, Door, OutboxRow, StoredEvent, Write};
+use multichat::node::{Batch, Door, Keeping, OutboxRow, StoredEvent, Write};
 use multichat::store::{Store, StoreError, Window};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
@@ -26,8 +26,14 @@ fn event(position: u64, channel: u8, visible: bool) -> StoredEvent {
         channel: ChannelId([channel; 32]),
         id: EventId(*blake3::hash(&position.to_be_bytes()).as_bytes()),
         signed: position.to_be_bytes().repeat(30),
-        payload: Some(format!("what was said at {position}").into_bytes()),
+        payload: Some(Content::text(format!("what was said at {position}")).payload()),
         visible,
+        keeping: Keeping {
+            said_at: Timestamp(position / 2),
+            expires: position.is_multiple_of(3).then_some(Timestamp(position + 2)),
+            searchable: !position.is_multiple_of(5),
+            wanted: false,
+        },
     }
 }
 
@@ -273,6 +279,9 @@ impl Model {
                 self.notes.remove(&(door, key));
             }
             Write::Note { door, key, value } => drop(self.notes.insert((door, key), value)),
+            Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
+                self.log.iter_mut().filter(|event| write.erases(event)).for_each(StoredEvent::erase);
+            }
         }
     }
 
@@ -393,6 +402,10 @@ fn any_write() -> impl Strategy<Value = Write> {
             identity: Identity([key; 32]),
             profile: Profile { username: name.clone(), display_name: String::new(), home: name },
         }),
+        1 => (1..20u64).prop_map(|position| Write::Erase { position }),
+        1 => (0..20u64).prop_map(|until| Write::EraseExpired { until: Timestamp(until) }),
+        1 => (channel(), 0..10u64)
+            .prop_map(|(channel, until)| Write::EraseSaid { channel, until: Timestamp(until) }),
         2 => (0..4usize, "[ab]{0,2}", any::<Vec<u8>>()).prop_map(|(door, key, mut value)| {
             value.truncate(9);
             Write::Note { door: doors()[door].clone(), key, value }
@@ -409,8 +422,10 @@ fn placed(write: Write, log: &[StoredEvent]) -> Write {
                 Some(event) => (event.position, event.channel.0[0]),
                 None => (log.len() as u64 + 1, random.channel.0[0]),
             };
-            let payload = random.payload.and(event(position, channel, true).payload);
-            Write::Event(StoredEvent { payload, ..event(position, channel, random.visible) })
+            let StoredEvent { payload, mut keeping, .. } = event(position, channel, true);
+            let payload = payload.filter(|_| random.payload.is_some());
+            keeping.wanted = payload.is_none();
+            Write::Event(StoredEvent { payload, keeping, ..event(position, channel, random.visible) })
         }
         other => other,
     }
@@ -445,6 +460,11 @@ fn random_writes_leave_what_the_model_holds() {
             }
         }
         model.check(&store);
+        let found = store.search("SAID what", None, usize::MAX).unwrap();
+        let found: Vec<u64> = found.iter().map(|event| event.position).collect();
+        let findable = model.log.iter().filter(|event| event.keeping.searchable && event.payload.is_some());
+        let findable: Vec<u64> = findable.rev().map(|event| event.position).collect();
+        assert_eq!(found, findable);
         store.verify().unwrap();
         Ok(())
     });

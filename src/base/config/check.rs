@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Config, ConfigError, FloodConfig, IrcConfig, LinkConfig, MatrixConfig, NetworkConfig, irc_parts,
+    Config, ConfigError, FloodConfig, IrcConfig, LinkConfig, MatrixConfig, NetworkConfig, SaslMechanism,
+    irc_parts,
 };
 
 impl Config {
@@ -135,7 +136,20 @@ impl IrcConfig {
             "must be one word without ! and @, such as multichat.local",
         )?;
         for (index, listen) in self.listen.iter().enumerate() {
-            check_address(&format!("irc.listen[{index}].address"), &listen.address)?;
+            let path = format!("irc.listen[{index}]");
+            check_address(&format!("{path}.address"), &listen.address)?;
+            for proxy in &listen.proxies {
+                let is_address = proxy.parse::<std::net::IpAddr>().is_ok();
+                require(is_address, &format!("{path}.proxies"), "must be IP addresses, such as 127.0.0.1")?;
+            }
+        }
+        let network_is_word = is_word(&self.network) && !self.network.contains('=');
+        require(network_is_word, "irc.network", "must be one word without =, such as Multichat")?;
+        for (index, oper) in self.opers.iter().enumerate() {
+            let path = format!("irc.opers[{index}]");
+            require(is_word(&oper.name), &format!("{path}.name"), "must be one word")?;
+            let has_password = oper.password.as_ref().is_some_and(|password| !password.is_empty());
+            require(has_password, &path, "needs `password` or `password_file`")?;
         }
         check_flood("irc.flood", self.flood)?;
         require(self.password.as_deref() != Some(""), "irc.password", "is empty: write null for none")?;
@@ -152,8 +166,20 @@ impl NetworkConfig {
         let nick_is_fine = is_word(&self.nick) && starts_well && !self.nick.contains([',', '!', '@', '*']);
         require(nick_is_fine, &format!("{path}.nick"), "is not a nick that IRC networks take")?;
         check_flood(&format!("{path}.flood"), self.flood)?;
+        let owner = self.owner.as_deref().unwrap_or("-");
+        let is_line = !owner.trim().is_empty() && !owner.contains(char::is_control);
+        require(is_line, &format!("{path}.owner"), "must be one line: an address to write to")?;
+        require(
+            self.client_cert.is_none() || self.tls,
+            &format!("{path}.client_cert"),
+            "is shown only over TLS: set `tls: true`",
+        )?;
         let Some(sasl) = &self.sasl else { return Ok(()) };
         require(!sasl.account.is_empty(), &format!("{path}.sasl.account"), "is empty")?;
+        if sasl.mechanism == SaslMechanism::External {
+            let problem = "external shows a certificate: name it in `client_cert`";
+            return require(self.client_cert.is_some(), &format!("{path}.sasl.mechanism"), problem);
+        }
         require(
             sasl.password.as_deref().is_some_and(|password| !password.is_empty()),
             &format!("{path}.sasl"),

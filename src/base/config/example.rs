@@ -71,11 +71,24 @@ matrix:
 # IRC: a server for your own clients, and links to networks.
 irc:
   server_name: multichat.local
+  network: Multichat             # the name that clients show
+  description: a node of Multichat
   listen:
     - {{address: \"127.0.0.1:6667\"}}
     # - {{address: \"0.0.0.0:6697\", tls: {{cert: cert.pem, key: key.pem}}}}
+    # - {{address: \"127.0.0.1:8067\", websocket: true}}
+    # - {{address: \"127.0.0.1:6668\", proxies: [127.0.0.1]}}  # behind a proxy that speaks PROXY
   flood: {{burst: 10, per_second: 4}}  # lines a client may send; null: no limit
+  limits: {{per_address: 32, per_minute: 60}}  # connections of one address; this machine is exempt
+  accounts:
+    registration: true           # anybody may register an account
+    before_connect: false        # also before they have finished connecting
+    always_on: true              # accounts stay in their channels while they are away
+    guests: stay                 # so do clients without an account (stay), or they go (leave)
   password: null                 # server password (PASS)
+  opers: []                      # - {{name: admin, password_file: admin.password}}: who may OPER
+  cloak: true                    # hosts are shown as a hash
+  sts: null                      # {{port: 6697, duration_s: 2592000}}: tells clients to come by TLS
 {networks}
 # Channels bridged from the start: a Matrix room, `network/#channel`, or both.
 {links}
@@ -91,8 +104,11 @@ const NETWORKS: &str = "  \
       address: irc.libera.chat:6697
       tls: true
       nick: multichat
+      owner: admin@example.org   # who runs this node, for the network's operators to see
       # sasl: {account: multichat, password_file: libera.password}
+      # client_cert: {cert: libera.pem, key: libera.key}  # for CertFP or `mechanism: external`
       mode: relay                # one connection speaks for all
+      consent: ask               # a channel's operators say `!mc allow` first; given: they did
       flood: {burst: 5, per_second: 2}  # lines this node may send; null: no limit
 ";
 

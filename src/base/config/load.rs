@@ -76,6 +76,10 @@ impl Config {
     fn resolve_secrets(&mut self, read: &dyn Fn(&str) -> Result<String, String>) -> Result<(), ConfigError> {
         let irc = &mut self.irc;
         take_secret("irc.password", &mut irc.password, &mut irc.password_file, read)?;
+        for (index, oper) in irc.opers.iter_mut().enumerate() {
+            let path = format!("irc.opers[{index}].password");
+            take_secret(&path, &mut oper.password, &mut oper.password_file, read)?;
+        }
         for (name, network) in &mut irc.networks {
             if let Some(sasl) = &mut network.sasl {
                 let path = format!("irc.networks.{name}.sasl.password");
@@ -241,7 +245,7 @@ fn unknown(what: &str, given: &str, known: &[&str]) -> String {
 /// Values of later versions get a word of their own: whoever writes one made no slip of the pen.
 fn unknown_value(path: &str, value: &str, known: &[&str]) -> String {
     let later: &[&str] = match path.rsplit('.').next() {
-        Some("topology") => &["mesh", "tree", "structured"],
+        Some("topology") => &["structured"],
         Some("mode") => &["puppets"],
         Some("admission") => &["invite", "closed"],
         _ => &[],
@@ -334,12 +338,12 @@ mod tests {
     #[test]
     fn what_later_versions_take_is_refused_clearly() {
         check(
-            "domains: [{name: public, topology: tree}]\n",
-            "domains[0].topology (line 1): `tree` does not exist yet; use gossip",
+            "domains: [{name: public, topology: structured}]\n",
+            "domains[0].topology (line 1): `structured` does not exist yet; use gossip or tree or mesh",
         );
         check(
             "domains: [{name: public, topology: ring}]\n",
-            "domains[0].topology (line 1): `ring` is not known; use gossip",
+            "domains[0].topology (line 1): `ring` is not known; use gossip or tree or mesh",
         );
         check(
             "domains: [{name: a}, {name: b}]\n",

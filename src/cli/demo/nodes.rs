@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::trouble::Trouble;
 use crate::base::config::{
-    Config, DomainConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig, NetworkConfig, NetworkMode,
+    Config, Consent, DomainConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig, NetworkConfig,
     NodeConfig,
 };
 use crate::runtime::{self, Running};
@@ -130,7 +130,7 @@ fn common(name: &str) -> Config {
         }],
         irc: IrcConfig {
             server_name: format!("{name}.demo.local"),
-            listen: vec![ListenConfig { address: "127.0.0.1:0".into(), tls: None }],
+            listen: vec![ListenConfig::plain("127.0.0.1:0")],
             ..IrcConfig::default()
         },
         ..Config::default()
@@ -139,11 +139,8 @@ fn common(name: &str) -> Config {
 
 fn network(address: SocketAddr) -> NetworkConfig {
     NetworkConfig {
-        address: address.to_string(),
-        tls: false,
-        nick: RELAY_NICK.into(),
-        sasl: None,
-        mode: NetworkMode::Relay,
+        consent: Consent::Given,
         flood: None,
+        ..NetworkConfig::at(address.to_string(), RELAY_NICK)
     }
 }

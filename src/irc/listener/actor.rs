@@ -13,12 +13,13 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::now;
 use super::queue::SendQueue;
+use super::tls::Certificate;
+use super::{now, password};
 use crate::chat::view::News;
-use crate::irc::proto::hub::{Effect, Hub};
+use crate::irc::proto::hub::{Done, Effect, Hub};
 use crate::irc::proto::line::Input;
-use crate::irc::proto::session::ClientId;
+use crate::irc::proto::session::{ClientId, Peer};
 use crate::port::{Command, Delivery, Door, Handle, Receipt, Refusal, Stopped};
 
 /// Wishes that wait for the node; beyond it clients are not read.
@@ -30,16 +31,17 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// From the clients' tasks.
 pub enum ToHub {
-    Connected { client: ClientId, host: String, secure: bool, queue: Arc<SendQueue> },
+    Connected { client: ClientId, peer: Peer, queue: Arc<SendQueue> },
     Input { client: ClientId, input: Input },
     Drained { client: ClientId },
-    Gone { client: ClientId },
+    Gone { client: ClientId, reason: &'static str },
 }
 
 /// From the node, to a wish.
 enum Answer {
     Submitted { tag: u64, answer: Result<Receipt, Refusal> },
     History { query: u64, page: Vec<News> },
+    Done { job: u64, done: Done },
 }
 
 /// The owner of the hub.
@@ -51,16 +53,24 @@ pub struct Actor {
     waiting: VecDeque<Effect>,
     wishes: mpsc::Sender<Effect>,
     answers: mpsc::Receiver<Answer>,
+    answered: mpsc::Sender<Answer>,
+    certificates: Vec<Arc<Certificate>>,
     courier: tokio::task::JoinHandle<()>,
 }
 
 impl Actor {
     /// Starts the courier that carries wishes to the node.
-    pub fn new(hub: Hub, handle: Handle, inputs: mpsc::Receiver<ToHub>) -> Self {
+    pub fn new(
+        hub: Hub,
+        handle: Handle,
+        inputs: mpsc::Receiver<ToHub>,
+        certificates: Vec<Arc<Certificate>>,
+    ) -> Self {
         let (wishes, to_carry) = mpsc::channel(WISHES);
         let (answered, answers) = mpsc::channel(WISHES);
-        let courier = tokio::spawn(carry(handle, to_carry, answered));
-        Self { hub, inputs, queues: BTreeMap::new(), waiting: VecDeque::new(), wishes, answers, courier }
+        let courier = tokio::spawn(carry(handle, to_carry, answered.clone()));
+        let (queues, waiting) = (BTreeMap::new(), VecDeque::new());
+        Self { hub, inputs, queues, waiting, wishes, answers, answered, certificates, courier }
     }
 
     /// Until the node stops.
@@ -75,9 +85,17 @@ impl Actor {
                     Some(delivery) => self.hub.news(now(), delivery.news),
                     None => break,
                 },
-                Some(answer) = self.answers.recv() => match answer {
+                Some(answer) = self.answers.recv() => {
+                    // What the node told before it answered is known before the answer is.
+                    while let Ok(delivery) = deliveries.try_recv() {
+                        let effects = self.hub.news(now(), delivery.news);
+                        self.act(effects);
+                    }
+                    match answer {
                     Answer::Submitted { tag, answer } => self.hub.answered(now(), tag, answer),
                     Answer::History { query, page } => self.hub.history(now(), query, page),
+                    Answer::Done { job, done } => self.hub.done(now(), job, done),
+                    }
                 },
                 Ok(place) = wishes.reserve(), if !self.waiting.is_empty() => {
                     if let Some(wish) = self.waiting.pop_front() {
@@ -100,16 +118,16 @@ impl Actor {
 
     fn take_in(&mut self, input: ToHub) -> Vec<Effect> {
         match input {
-            ToHub::Connected { client, host, secure, queue } => {
+            ToHub::Connected { client, peer, queue } => {
                 self.queues.insert(client, queue);
-                self.hub.connected(now(), client, host, secure);
+                self.hub.connected(now(), client, peer);
                 Vec::new()
             }
             ToHub::Input { client, input } => self.hub.input(now(), client, input),
             ToHub::Drained { client } => self.hub.drained(now(), client),
-            ToHub::Gone { client } => {
+            ToHub::Gone { client, reason } => {
                 self.queues.remove(&client);
-                self.hub.disconnected(now(), client)
+                self.hub.disconnected(now(), client, reason)
             }
         }
     }
@@ -123,7 +141,7 @@ impl Actor {
                     if queue.push(&line).is_err() {
                         queue.give_up();
                         self.queues.remove(&client);
-                        effects.extend(self.hub.disconnected(now(), client));
+                        effects.extend(self.hub.disconnected(now(), client, "SendQ exceeded"));
                     }
                 }
                 Effect::Close { client } => {
@@ -136,7 +154,23 @@ impl Actor {
                         queue.report_when_empty();
                     }
                 }
-                wish @ (Effect::Submit(_) | Effect::History { .. } | Effect::Remember { .. }) => {
+                Effect::Pause { client } | Effect::Resume { client } => {
+                    if let Some(queue) = self.queues.get(&client) {
+                        queue.set_paused(matches!(effect, Effect::Pause { .. }));
+                    }
+                }
+                Effect::Compute { job, work } => {
+                    let answered = self.answered.clone();
+                    tokio::spawn(async move {
+                        let done = password::compute(work).await;
+                        let _ = answered.send(Answer::Done { job, done }).await;
+                    });
+                }
+                Effect::Reload { job } => self.reload(job),
+                wish @ (Effect::Submit(_)
+                | Effect::History { .. }
+                | Effect::Remember { .. }
+                | Effect::Keep { .. }) => {
                     if !self.waiting.is_empty() {
                         self.waiting.push_back(wish);
                     } else if let Err(
@@ -148,6 +182,23 @@ impl Actor {
                 }
             }
         }
+    }
+}
+
+impl Actor {
+    /// Reads certificates anew, off this task: a disk may be slow.
+    fn reload(&self, job: u64) {
+        let (answered, certificates) = (self.answered.clone(), self.certificates.clone());
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || {
+                certificates
+                    .iter()
+                    .try_for_each(|certificate| certificate.reload())
+                    .map_err(|fault| fault.message)
+            });
+            let done = read.await.map_or(Done::Failed, Done::Reloaded);
+            let _ = answered.send(Answer::Done { job, done }).await;
+        });
     }
 }
 
@@ -198,6 +249,13 @@ async fn hand_in(
             handle.send(Command::Remember { door: Door::Listener, key, value, reply }).await?;
             Ok(None)
         }
-        Effect::Send { .. } | Effect::Close { .. } | Effect::Drain { .. } => Ok(None),
+        Effect::Keep { job, key, value } => {
+            let (reply, kept) = oneshot::channel();
+            handle.send(Command::Remember { door: Door::Listener, key, value, reply }).await?;
+            Ok(Some(Box::pin(
+                async move { kept.await.ok().map(|()| Answer::Done { job, done: Done::Kept }) },
+            )))
+        }
+        _ => Ok(None),
     }
 }

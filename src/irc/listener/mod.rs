@@ -4,10 +4,14 @@
 
 mod actor;
 mod client;
+mod gate;
+mod password;
+mod proxy;
 mod queue;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,14 +24,16 @@ use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
-use crate::base::config::{FloodConfig, IrcConfig, ListenConfig};
+use crate::base::config::{FloodConfig, IrcConfig, ListenConfig, OperConfig};
 use crate::base::{Kind, Timestamp};
 use crate::irc::proto::hub::{Hub, Settings};
 use crate::irc::proto::line::LINE_BYTES;
 use crate::port::{Capabilities, Connector, Door, Fault, Port};
 use actor::{Actor, ToHub};
+use client::Manner;
+use gate::Gate;
+use tls::Certificate;
 
 /// Connections at a time; a further one is told so and closed.
 pub const MAX_CLIENTS: usize = 10_000;
@@ -42,16 +48,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listener: bound sockets, not yet served.
 pub struct Listener {
-    server_name: String,
-    password: Option<String>,
-    flood: Option<FloodConfig>,
+    config: IrcConfig,
     sockets: Vec<Socket>,
 }
 
 struct Socket {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    manner: Arc<Manner>,
 }
 
 impl Listener {
@@ -64,12 +68,12 @@ impl Listener {
         for listen in &config.listen {
             sockets.extend(bind(listen).await?);
         }
-        let (server_name, password) = (config.server_name.clone(), config.password.clone());
+        let server_name = &config.server_name;
         if server_name.is_empty() || server_name.contains(|c: char| c.is_whitespace() || c.is_control()) {
             let why = "irc.server_name must be one word, such as irc.example.org";
             return Err(Fault::new(Kind::Invalid, why));
         }
-        Ok(Self { server_name, password, flood: config.flood, sockets })
+        Ok(Self { config: config.clone(), sockets })
     }
 
     /// The addresses with their real ports, in the order of the configuration.
@@ -84,7 +88,7 @@ impl Connector for Listener {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { formatted: true, multiline: false, replies: true, max_line: Some(LINE_BYTES) }
+        Capabilities { formatted: true, multiline: true, replies: true, max_line: Some(LINE_BYTES) }
     }
 
     fn run(self: Box<Self>, port: Port) -> BoxFuture<'static, Result<(), Fault>> {
@@ -94,30 +98,22 @@ impl Connector for Listener {
 
 impl Listener {
     async fn serve(self: Box<Self>, port: Port) -> Result<(), Fault> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| {
-            Fault::new(Kind::Bug, format!("irc: the system gives no random bytes: {error}"))
-        })?;
-        let settings = Settings {
-            server: self.server_name,
-            password: self.password,
-            started: now(),
-            // Half the range, so that counting up never wraps; never 0, which is nobody's tag.
-            tags_from: (u64::from_le_bytes(random) >> 1) | 1,
-        };
+        let settings = settings(&self.config)?;
         let hub = Hub::new(settings, port.channels, port.notes);
         let (to_hub, inputs) = mpsc::channel(INPUTS);
         let mut tasks = JoinSet::new();
         let shared = Arc::new(Shared {
             to_hub,
-            flood: self.flood,
+            flood: self.config.flood,
+            gate: Arc::new(Gate::new(self.config.limits)),
             places: Arc::new(Semaphore::new(MAX_CLIENTS)),
             last_client: AtomicU64::new(0),
         });
+        let certificates = self.sockets.iter().filter_map(|socket| socket.manner.tls.clone()).collect();
         for socket in self.sockets {
             tasks.spawn(accept(socket, Arc::clone(&shared)));
         }
-        let actor = Actor::new(hub, port.handle, inputs);
+        let actor = Actor::new(hub, port.handle, inputs, certificates);
         actor.run(port.deliveries, port.cancel).await;
         // Dropping the set ends the accept loops; each of them owns its clients' tasks, which have
         // got a farewell to send.
@@ -130,6 +126,7 @@ impl Listener {
 struct Shared {
     to_hub: mpsc::Sender<ToHub>,
     flood: Option<FloodConfig>,
+    gate: Arc<Gate>,
     places: Arc<Semaphore>,
     last_client: AtomicU64,
 }
@@ -142,6 +139,33 @@ impl Shared {
     }
 }
 
+/// What the hub is told of the configuration.
+fn settings(config: &IrcConfig) -> Result<Settings, Fault> {
+    let mut random = [0; 40];
+    getrandom::fill(&mut random)
+        .map_err(|error| Fault::new(Kind::Bug, format!("irc: the system gives no random bytes: {error}")))?;
+    let (seed, tag) = random.split_at(32);
+    let tag = u64::from_le_bytes(tag.try_into().unwrap_or_default());
+    Ok(Settings {
+        server: config.server_name.clone(),
+        network: config.network.clone(),
+        description: config.description.clone(),
+        password: config.password.clone(),
+        started: now(),
+        // Half the range, so that counting up never wraps; never 0, which is nobody's tag.
+        tags_from: (tag >> 1) | 1,
+        seed: seed.try_into().unwrap_or_default(),
+        guests: config.accounts.guests,
+        registration: config.accounts.registration,
+        before_connect: config.accounts.before_connect,
+        always_on: config.accounts.always_on,
+        opers: config.opers.iter().filter_map(OperConfig::pair).collect(),
+        motd: config.motd.clone(),
+        sts: config.sts.map(|sts| (sts.port, sts.duration_s)),
+        cloak: config.cloak,
+    })
+}
+
 /// The wall clock, which the hub is told.
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -150,7 +174,9 @@ fn now() -> Timestamp {
 
 async fn bind(listen: &ListenConfig) -> Result<Vec<Socket>, Fault> {
     let address = &listen.address;
-    let tls = listen.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tls = listen.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new);
+    let proxies = listen.proxies.iter().filter_map(|proxy| proxy.parse().ok()).collect();
+    let manner = Arc::new(Manner { tls, websocket: listen.websocket, proxies });
     let resolved: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await
         .map_err(|error| {
@@ -162,7 +188,7 @@ async fn bind(listen: &ListenConfig) -> Result<Vec<Socket>, Fault> {
     for at in resolved {
         let listener = listen_on(at).map_err(|error| cannot_listen(address, &error))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
-        sockets.push(Socket { listener, address, tls: tls.clone() });
+        sockets.push(Socket { listener, address, manner: Arc::clone(&manner) });
     }
     Ok(sockets)
 }
@@ -209,9 +235,9 @@ async fn accept(socket: Socket, shared: Arc<Shared>) {
             refuse(&stream);
             continue;
         };
-        let (shared, tls) = (Arc::clone(&shared), socket.tls.clone());
+        let (shared, manner) = (Arc::clone(&shared), Arc::clone(&socket.manner));
         clients.spawn(async move {
-            client::serve(stream, peer, tls, shared).await;
+            client::serve(stream, peer, manner, shared).await;
             drop(place);
         });
     }

@@ -7,24 +7,31 @@ use tokio::sync::Notify;
 
 /// Bytes that may wait for one client.
 pub const SEND_QUEUE_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of control frames that may wait for one client.
+const CONTROL_BYTES: usize = 4096;
 
 /// The queue of one client.
 #[derive(Default)]
 pub struct SendQueue {
     state: Mutex<State>,
     changed: Notify,
+    resumed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
+    /// Frames of a WebSocket that are no lines.
+    control: Vec<u8>,
     closing: bool,
     drain: bool,
+    paused: bool,
 }
 
 /// What the writer is to do next.
 pub struct Turn {
     pub bytes: Vec<u8>,
+    pub control: Vec<u8>,
     /// Close after these.
     pub close: bool,
     /// Say so after these.
@@ -81,13 +88,39 @@ impl SendQueue {
         loop {
             {
                 let mut state = self.lock();
-                if !state.bytes.is_empty() || state.closing || state.drain {
+                if !state.bytes.is_empty() || !state.control.is_empty() || state.closing || state.drain {
                     let bytes = std::mem::take(&mut state.bytes);
+                    let control = std::mem::take(&mut state.control);
                     let report = std::mem::take(&mut state.drain);
-                    return Turn { bytes, close: state.closing, report };
+                    return Turn { bytes, control, close: state.closing, report };
                 }
             }
             self.changed.notified().await;
+        }
+    }
+
+    /// Adds a frame that is no line; what is beyond the bound is dropped.
+    pub fn push_control(&self, frame: &[u8]) {
+        let mut state = self.lock();
+        if state.control.len() + frame.len() <= CONTROL_BYTES {
+            state.control.extend_from_slice(frame);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Whether the client is not to be read for a while.
+    pub fn set_paused(&self, paused: bool) {
+        self.lock().paused = paused;
+        if !paused {
+            self.resumed.notify_one();
+        }
+    }
+
+    /// Waits until the client may be read.
+    pub async fn may_read(&self) {
+        while self.lock().paused {
+            self.resumed.notified().await;
         }
     }
 

@@ -26,6 +26,14 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     Some(Timestamp(days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + millis))
 }
 
+/// Writes `timestamp=2011-10-19T16:40:51.620Z`, as `CHATHISTORY` takes it.
+pub(super) fn selector(at: Timestamp) -> String {
+    let (year, month, day) = date(at);
+    let (second, ms) = (at.0 % DAY_MS / 1000, at.0 % 1000);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("timestamp={year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// The mark of a message that comes late: `[16:40]`, with the date before it if it is a day old.
 /// All in UTC.
 pub(super) fn late_mark(said: Timestamp, now: Timestamp) -> String {
@@ -33,15 +41,20 @@ pub(super) fn late_mark(said: Timestamp, now: Timestamp) -> String {
     if now.since_ms(said) < DAY_MS {
         return format!("[{hour:02}:{minute:02}]");
     }
-    let mut days = said.0 / DAY_MS;
+    let (year, month, day) = date(said);
+    format!("[{year}-{month:02}-{day:02} {hour:02}:{minute:02}]")
+}
+
+/// Year, month and day.
+fn date(at: Timestamp) -> (u64, u64, u64) {
+    let mut days = at.0 / DAY_MS;
     let mut year = 1970;
     while days >= days_in(year) {
         days -= days_in(year);
         year += 1;
     }
     let month = (1..=12).rev().find(|month| days_of_year(year, *month) <= days).unwrap_or(1);
-    let day = days - days_of_year(year, month) + 1;
-    format!("[{year}-{month:02}-{day:02} {hour:02}:{minute:02}]")
+    (year, month, days - days_of_year(year, month) + 1)
 }
 
 fn numbers(text: &str, separator: char) -> Option<[u64; 3]> {
@@ -76,6 +89,7 @@ mod tests {
     #[test]
     fn reads_server_time() {
         assert_eq!(parse("2011-10-19T16:40:51.620Z"), Some(Timestamp(1_319_042_451_620)));
+        assert_eq!(selector(Timestamp(1_319_042_451_620)), "timestamp=2011-10-19T16:40:51.620Z");
         assert_eq!(parse("1970-01-01T00:00:00Z"), Some(Timestamp(0)));
         assert_eq!(parse("2024-02-29T12:00:00.5Z"), Some(Timestamp(1_709_208_000_500)));
         for bad in

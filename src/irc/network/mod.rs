@@ -1,16 +1,54 @@
 //! Links to IRC networks: one connection that speaks for everybody in the linked channels
-//! (relay mode), kept up for as long as the node runs.
+//! (relay mode; there is no other yet), kept up for as long as the node runs.
 //!
 //! The shell of [`session`], which decides everything: here bytes are carried, time is read and
 //! waiting is done. It never acknowledges for the network, and never stops taking deliveries while
 //! it waits for the node. When the node takes no more, it stops reading, and TCP slows the network
 //! down.
+//!
+//! # What a relay does
+//!
+//! It says what members say (`render`), with what it relates to; shows edits by what changed (`edit`);
+//! does on the network what moderators did elsewhere, where it is an operator (`moderation`), and hands
+//! in what the network's operators do as wishes of the persons they are (`session/moderation`). The
+//! channel's policy decides about those. Nothing is carried before an operator agreed, and single people
+//! can be kept out (`session/commands`). Identities hang on accounts, then on nicks (`people`).
+//!
+//! # Several nodes on one link: a design, not built
+//!
+//! Today a link is carried by each node that is configured to carry it: configure one. What failover
+//! needs, for whoever builds it:
+//!
+//! - **Lease.** A new act, `CarryLink { link, epoch }`, in the log of the linked channel, by the
+//!   node's own identity and under a permission of its own. A claim counts if the claim of the epoch
+//!   before lies in its past; of two with one epoch, the lower rank counts, then the lower event id
+//!   (R7, no clock). So all nodes name one holder, and a holder that sees a higher epoch stops at once.
+//!   An event is written at a takeover alone.
+//! - **Heartbeat.** Ephemeral packets between nodes, signed and never stored: link, epoch, and the last
+//!   event that the network confirmed; every 2 s, and only while another node stands by.
+//! - **Standing by.** Every candidate holds its own silent connection in the channel, and its own outbox
+//!   rows as today. What it sees the holder's nick say, it strikes from its rows: by a client tag with
+//!   the event's id where there are message tags, else by rendering its first rows without time marks and
+//!   comparing. Order per link is kept, so one line that is recognised proves all before it. The
+//!   heartbeat bounds what is in doubt to `UNCONFIRMED` lines, and the silent connection resolves these.
+//! - **Takeover.** When the holder's nick left the channel, or its heartbeat stopped and it did not say
+//!   rows that are due, for 3 s plus one second for each candidate before this one. The channel itself is
+//!   witness: a holder that the overlay cannot reach but that still speaks there keeps the link.
+//! - **Inwards.** Only the holder hands in what it hears, for two nodes would make two identities of one
+//!   person. A candidate keeps the last minute; having taken over, it hands in what the channel's events
+//!   lack, compared by `msgid`, else by nick, text and second.
 
+mod channel;
 mod clock;
+mod edit;
 mod isupport;
+mod known;
+mod moderation;
+mod people;
 mod queue;
 mod registration;
 mod render;
+mod scram;
 mod session;
 #[cfg(test)]
 mod transcripts;
@@ -28,13 +66,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::config::{NetworkConfig, NetworkMode, SaslConfig};
-use crate::base::{EventId, Kind, Timestamp, limits};
-use crate::chat::intent::{Actor, Intent, Submission};
+use crate::base::config::{NetworkConfig, NetworkMode, SaslConfig, SaslMechanism};
+use crate::base::{ChannelId, EventId, Kind, Timestamp, limits};
+use crate::chat::intent::Submission;
 use crate::node::Delivery;
-use crate::port::{Capabilities, Connector, Door, Fault, Handle, Outcome, Port, Receipt, Refusal, Stopped};
+use crate::port::{
+    Capabilities, Connector, Door, Fault, Handle, HistoryQuery, Outcome, Port, Range, Receipt, Refusal,
+    Stopped,
+};
 
-use registration::Credentials;
+use registration::{Account, Credentials};
 use session::{Output, Session, Setup};
 use wire::Wire;
 
@@ -45,6 +86,8 @@ const RECONNECT_MAX: Duration = Duration::from_secs(60);
 const HELD_WELL: Duration = Duration::from_secs(60);
 /// What may wait between the connection and the node before reading stops.
 const UPWARD: usize = 256;
+/// Messages of each channel that are looked up at the start, so that replies and edits can be shown.
+const RECALLED: usize = 100;
 /// How long the end waits for the network to confirm what was said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -72,17 +115,14 @@ impl Network {
         if !self.config.tls {
             return Ok(None);
         }
-        let config = match self.roots.take() {
-            Some(roots) => wire::tls_config_with(roots),
-            None => wire::tls_config(),
-        };
-        config
-            .map(Some)
-            .map_err(|reason| Fault::new(Kind::Invalid, format!("irc network {}: {reason}", self.name)))
+        let invalid = |reason| Fault::new(Kind::Invalid, format!("irc network {}: {reason}", self.name));
+        let roots = self.roots.take().map_or_else(wire::trusted_roots, Ok).map_err(invalid)?;
+        wire::tls_config(roots, self.config.client_cert.as_ref()).map(Some).map_err(invalid)
     }
 
     async fn setup(&self) -> Result<Setup, Fault> {
-        let NetworkConfig { address, nick, sasl, mode: NetworkMode::Relay, flood, .. } = &self.config;
+        let NetworkConfig { address, nick, sasl, mode: NetworkMode::Relay, flood, owner, consent, .. } =
+            &self.config;
         let invalid = |what: String| Fault::new(Kind::Invalid, format!("irc network {}: {what}", self.name));
         let sound =
             |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, ',' | ':' | '!' | '@' | '#');
@@ -95,19 +135,40 @@ impl Network {
         {
             return Err(invalid(format!("address {address:?} is not host:port")));
         }
-        let sasl = match sasl {
-            Some(sasl) => Some((sasl.account.clone(), password(sasl).await.map_err(invalid)?)),
+        let account = match sasl {
+            Some(sasl) => Some(account(sasl).await.map_err(invalid)?),
             None => None,
         };
-        if sasl.is_some() && !self.config.tls {
+        if account.as_ref().is_some_and(|account| !account.password.is_empty()) && !self.config.tls {
             tracing::warn!(network = %self.name, "the password goes to the network in clear: set tls");
         }
+        let real_name = match owner {
+            Some(owner) => format!("Multichat relay, run by {owner}"),
+            None => "Multichat relay".to_owned(),
+        };
         Ok(Setup {
             network: address.clone(),
-            credentials: Credentials { nick: nick.clone(), sasl },
+            credentials: Credentials { nick: nick.clone(), real_name, account },
             flood: flood.map(|flood| (flood.burst, flood.per_second)),
+            consent: *consent,
         })
     }
+}
+
+async fn account(sasl: &SaslConfig) -> Result<Account, String> {
+    let password = match sasl.mechanism {
+        SaslMechanism::External => String::new(),
+        _ => password(sasl).await?,
+    };
+    let mut nonce = [0; 18];
+    getrandom::fill(&mut nonce).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(Account {
+        name: sasl.account.clone(),
+        password,
+        mechanism: sasl.mechanism,
+        nickserv: sasl.nickserv,
+        nonce: nonce.map(|byte| format!("{byte:02x}")).concat(),
+    })
 }
 
 async fn password(sasl: &SaslConfig) -> Result<String, String> {
@@ -128,7 +189,7 @@ impl Connector for Network {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { formatted: true, max_line: Some(512), ..Capabilities::default() }
+        Capabilities { formatted: true, replies: true, max_line: Some(512), ..Capabilities::default() }
     }
 
     fn run(mut self: Box<Self>, port: Port) -> BoxFuture<'static, Result<(), Fault>> {
@@ -146,15 +207,15 @@ impl Connector for Network {
 
 /// What goes to the node, in order.
 enum Upward {
-    Submit(Box<Submission>),
+    Submit(Box<Submission>, u64),
+    Remember(String, String),
     Report(u64, Outcome),
 }
 
-/// An imported message that became an event: kept so that a reply to it can quote it.
-struct TakenIn {
-    event: EventId,
-    author: String,
-    body: String,
+/// What became of a wish, by its token.
+struct Answer {
+    token: u64,
+    result: Result<Option<EventId>, (Kind, String)>,
 }
 
 /// Why a connection ended.
@@ -170,7 +231,10 @@ struct Running {
     deliveries: mpsc::Receiver<Delivery>,
     cancel: CancellationToken,
     upward: mpsc::Sender<Upward>,
-    taken_in: mpsc::Receiver<TakenIn>,
+    answers: mpsc::Receiver<Answer>,
+    handle: Handle,
+    /// Linked channels whose history is still to be looked up.
+    unknown: Vec<ChannelId>,
     teller: JoinHandle<()>,
     /// What has come out for the node and has no room in `upward` yet.
     backlog: VecDeque<Upward>,
@@ -181,17 +245,19 @@ struct Running {
 
 impl Running {
     fn start(name: String, setup: Setup, port: Port) -> Self {
-        let Port { channels, deliveries, handle, cancel, .. } = port;
+        let Port { channels, notes, deliveries, handle, cancel } = port;
         let (upward, requests) = mpsc::channel(UPWARD);
-        let (events, taken_in) = mpsc::channel(UPWARD);
-        let teller = tokio::spawn(tell_node(handle, requests, events));
+        let (told, answers) = mpsc::channel(UPWARD);
+        let teller = tokio::spawn(tell_node(handle.clone(), requests, told));
         let address = setup.network.clone();
         let mut session = Session::new(setup);
+        session.restore(notes.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
         for channel in &channels {
             for link in &channel.links {
                 session.link(now(), link, channel.id);
             }
         }
+        let unknown = channels.iter().filter(|c| !c.links.is_empty()).map(|channel| channel.id).collect();
         let (backlog, lines) = (VecDeque::new(), VecDeque::new());
         Self {
             name,
@@ -200,7 +266,9 @@ impl Running {
             deliveries,
             cancel,
             upward,
-            taken_in,
+            answers,
+            handle,
+            unknown,
             teller,
             backlog,
             lines,
@@ -210,6 +278,9 @@ impl Running {
 
     /// Connects, and again, until cancelled.
     async fn run(&mut self, tls: Option<Arc<rustls::ClientConfig>>) -> Result<(), Fault> {
+        if self.recall().await.is_none() {
+            return Ok(());
+        }
         let mut wait = Duration::ZERO;
         loop {
             let address = self.address.clone();
@@ -241,25 +312,33 @@ impl Running {
         }
     }
 
+    /// Looks up what was said last, to know it when somebody answers or changes it.
+    async fn recall(&mut self) -> Option<()> {
+        for channel in std::mem::take(&mut self.unknown) {
+            let (handle, range, limit) = (self.handle.clone(), Range::Latest, RECALLED);
+            let query = HistoryQuery { channel, range, limit };
+            let history = self.meanwhile(async move { handle.history(query).await }).await?.ok()?;
+            history.iter().for_each(|news| self.session.recall(news));
+        }
+        Some(())
+    }
+
     /// Does something while there is no connection; `None` if cancelled meanwhile.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
-            let delivery = tokio::select! {
+            tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return None,
                 result = &mut work => return Some(result),
                 permit = self.upward.reserve(), if !self.backlog.is_empty() => {
                     hand_up(permit.ok()?, &mut self.backlog);
-                    continue;
                 }
-                Some(taken) = self.taken_in.recv() => {
-                    self.session.quotes.keep(taken.event, &taken.author, &taken.body);
-                    continue;
+                Some(Answer { token, result }) = self.answers.recv() => {
+                    self.session.answered(now(), token, result);
                 }
-                delivery = self.deliveries.recv() => delivery?,
-            };
-            self.session.deliver(now(), delivery);
+                delivery = self.deliveries.recv() => self.session.deliver(now(), delivery?),
+            }
             self.settle();
         }
     }
@@ -292,7 +371,7 @@ impl Running {
                     Ok(permit) => hand_up(permit, &mut self.backlog),
                     Err(_) => return End::Cancelled,
                 },
-                Some(taken) = self.taken_in.recv() => self.session.quotes.keep(taken.event, &taken.author, &taken.body),
+                Some(Answer { token, result }) = self.answers.recv() => self.session.answered(now(), token, result),
                 delivery = self.deliveries.recv(), if goodbye.is_none() => match delivery {
                     Some(delivery) => self.session.deliver(now(), delivery),
                     None => goodbye = Some(tokio::time::Instant::now() + GOODBYE),
@@ -312,7 +391,10 @@ impl Running {
         for output in self.session.take_outputs() {
             match output {
                 Output::Send(message) => self.lines.push_back(message),
-                Output::Submit(submission) => self.backlog.push_back(Upward::Submit(submission)),
+                Output::Submit { submission, token } => {
+                    self.backlog.push_back(Upward::Submit(submission, token));
+                }
+                Output::Remember { key, value } => self.backlog.push_back(Upward::Remember(key, value)),
                 Output::Report { delivery, outcome } => {
                     if delivery != 0 {
                         self.backlog.push_back(Upward::Report(delivery, outcome));
@@ -358,6 +440,7 @@ impl Running {
     /// Hands the last reports to the node and ends.
     async fn finish(mut self) {
         self.settle();
+        self.answers.close();
         let rest = async {
             while let Some(next) = self.backlog.pop_front() {
                 if self.upward.send(next).await.is_err() {
@@ -375,6 +458,7 @@ impl Running {
 fn shown(message: &irc::proto::Message) -> String {
     match &message.command {
         irc::proto::Command::AUTHENTICATE(_) => "AUTHENTICATE ***".into(),
+        irc::proto::Command::PRIVMSG(whom, _) if whom == "NickServ" => "PRIVMSG NickServ ***".into(),
         _ => message.to_string(),
     }
 }
@@ -385,29 +469,28 @@ fn hand_up(permit: mpsc::Permit<'_, Upward>, backlog: &mut VecDeque<Upward>) {
     }
 }
 
-/// Hands wishes and reports to the node one after another, waiting where it has no room, and tells
-/// what became of messages. IRC has no way to say that a message was refused, so the log does.
-async fn tell_node(handle: Handle, mut requests: mpsc::Receiver<Upward>, events: mpsc::Sender<TakenIn>) {
-    type Answer = BoxFuture<'static, (Option<(String, String)>, Result<Receipt, Refusal>)>;
-    let mut answers: FuturesOrdered<Answer> = FuturesOrdered::new();
+/// Hands wishes, notes and reports to the node one after another, waiting where it has no room, and
+/// tells what became of the wishes.
+async fn tell_node(handle: Handle, mut requests: mpsc::Receiver<Upward>, told: mpsc::Sender<Answer>) {
+    let mut answers: FuturesOrdered<BoxFuture<'static, Answer>> = FuturesOrdered::new();
     loop {
         tokio::select! {
             biased;
-            Some((said, result)) = answers.next(), if !answers.is_empty() => match (said, result) {
-                (Some((author, body)), Ok(Receipt { event: Some(event), .. })) => {
-                    let _ = events.try_send(TakenIn { event, author, body });
-                }
-                (_, Ok(_)) => {}
-                (_, Err(refusal)) => tracing::warn!(kind = ?refusal.kind(), "a message from the network was refused: {refusal}"),
-            },
+            Some(answer) = answers.next(), if !answers.is_empty() => {
+                // Fails only at the end, when nobody asks any more.
+                let _ = told.send(answer).await;
+            }
             request = requests.recv(), if answers.len() < limits::GROUP_COMMIT_INPUTS => {
                 let handed = match request {
                     None => return,
                     Some(Upward::Report(id, outcome)) => handle.report(id, outcome).await,
-                    Some(Upward::Submit(submission)) => {
-                        let said = quotable(&submission);
+                    Some(Upward::Remember(key, value)) => handle.remember(key, value).await,
+                    Some(Upward::Submit(submission, token)) => {
                         handle.submit_later(*submission).await.map(|answer| {
-                            let answer = async move { (said, answer.await.unwrap_or(Err(Refusal::Stopping))) };
+                            let answer = async move {
+                                let result = told_of(answer.await.unwrap_or(Err(Refusal::Stopping)));
+                                Answer { token, result }
+                            };
                             answers.push_back(answer.boxed());
                         })
                     }
@@ -420,14 +503,8 @@ async fn tell_node(handle: Handle, mut requests: mpsc::Receiver<Upward>, events:
     }
 }
 
-/// Author and body of a message.
-fn quotable(submission: &Submission) -> Option<(String, String)> {
-    match (&submission.actor, &submission.intent) {
-        (Actor::Person { profile, .. }, Intent::SendMessage { content, .. }) => {
-            Some((profile.name().to_owned(), content.body.clone()))
-        }
-        _ => None,
-    }
+fn told_of(answer: Result<Receipt, Refusal>) -> Result<Option<EventId>, (Kind, String)> {
+    answer.map(|receipt| receipt.event).map_err(|refusal| (refusal.kind(), refusal.to_string()))
 }
 
 fn now() -> Timestamp {

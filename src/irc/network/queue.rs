@@ -5,15 +5,19 @@
 
 use std::collections::VecDeque;
 
-use crate::base::ChannelId;
+use crate::base::{ChannelId, EventId};
 use crate::chat::message::Link;
 use crate::node::{Delivery, Outcome};
 
-use super::render::Lines;
+use super::channel::State;
+use super::render::{Lines, Utterance};
 
 /// Deliveries of one channel that are held; the node keeps fewer under way
 /// (`limits::DELIVERY_WINDOW`), and what is more goes back to it.
 const HELD: usize = 256;
+
+/// Lines of our own for one channel that may wait; beyond that, the oldest is not said.
+const ANNOUNCED: usize = 16;
 
 /// Where we stand in a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +47,9 @@ pub(super) struct Channel {
     pub place: Place,
     /// Refusals and kicks in a row.
     pub refusals: u32,
+    pub state: State,
+    /// What the relay says for itself, before anything else.
+    announcements: VecDeque<Utterance>,
     waiting: VecDeque<Delivery>,
     /// The lines of the first of `waiting` that are still to be said, once it was begun.
     begun: Option<Lines>,
@@ -56,10 +63,13 @@ pub(super) struct Channel {
 #[derive(Debug)]
 struct Said {
     delivery: u64,
+    event: EventId,
     /// Its place among all lines sent on this connection.
     sequence: u64,
     /// The last of its delivery.
     last: bool,
+    /// Where the network echoes what we say, this line comes back.
+    echoes: bool,
 }
 
 /// A report for the node.
@@ -73,6 +83,8 @@ impl Channel {
             id,
             place: Place::Outside,
             refusals: 0,
+            state: State::default(),
+            announcements: VecDeque::new(),
             waiting: VecDeque::new(),
             begun: None,
             said: VecDeque::new(),
@@ -96,7 +108,25 @@ impl Channel {
 
     /// Whether anything waits to be said.
     pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.announcements.is_empty()
+    }
+
+    /// Whether deliveries wait.
+    pub fn has_deliveries(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Whether the relay itself has something to say.
+    pub fn has_announcements(&self) -> bool {
+        !self.announcements.is_empty()
+    }
+
+    /// Something that the relay says for itself. It is no delivery: nobody reports on it.
+    pub fn announce(&mut self, text: String) {
+        self.announcements.push_back(Utterance::Say { notice: true, text, reply: None });
+        if self.announcements.len() > ANNOUNCED {
+            self.announcements.pop_front();
+        }
     }
 
     /// Lines that were sent and are not yet known to have arrived.
@@ -104,20 +134,26 @@ impl Channel {
         self.said.len()
     }
 
-    /// The next line to send, as (`NOTICE`?, text). `render` makes the lines of a delivery whose
-    /// turn it is. Deliveries without lines are done when their turn comes; their reports are
-    /// pushed to `done`.
+    /// The next line to send. `render` makes the lines of a delivery whose turn it is. Deliveries
+    /// without lines are done when their turn comes; their reports are pushed to `done`.
     pub fn next_line(
         &mut self,
         sequence: u64,
-        mut render: impl FnMut(&Delivery) -> Result<Lines, String>,
+        mut render: impl FnMut(&Delivery, &mut State) -> Result<Lines, String>,
         done: &mut Vec<Report>,
-    ) -> Option<(bool, String)> {
+    ) -> Option<Utterance> {
+        if self.begun.is_none()
+            && let Some(line) = self.announcements.pop_front()
+        {
+            let event = EventId::default();
+            self.said.push_back(Said { delivery: 0, event, sequence, last: true, echoes: true });
+            return Some(line);
+        }
         loop {
             let delivery = self.waiting.front()?;
-            let id = delivery.id;
+            let (id, event) = (delivery.id, delivery.news.event);
             if self.begun.is_none() {
-                match render(delivery) {
+                match render(delivery, &mut self.state) {
                     Ok(lines) => self.begun = Some(lines),
                     Err(reason) => {
                         self.waiting.pop_front();
@@ -127,17 +163,17 @@ impl Channel {
                 }
             }
             let lines = self.begun.as_mut()?;
-            let notice = lines.notice;
-            let text = lines.texts.pop_front();
-            let last = lines.texts.is_empty();
+            let next = lines.pop_front();
+            let last = lines.is_empty();
             if last {
                 self.waiting.pop_front();
                 self.begun = None;
             }
-            match text {
-                Some(text) => {
-                    self.said.push_back(Said { delivery: id, sequence, last });
-                    return Some((notice, text));
+            match next {
+                Some(line) => {
+                    let echoes = matches!(line, Utterance::Say { .. });
+                    self.said.push_back(Said { delivery: id, event, sequence, last, echoes });
+                    return Some(line);
                 }
                 None => done.push((id, Outcome::Delivered { external_id: None })),
             }
@@ -151,10 +187,28 @@ impl Channel {
         }
     }
 
-    /// The oldest unconfirmed line arrived, and has this id there.
-    pub fn confirm_first(&mut self, external_id: Option<String>, done: &mut Vec<Report>) {
+    /// A line came back: the labelled one, else the oldest that the network echoes. What was said
+    /// before it arrived, too. Gives the message that now has this id there.
+    pub fn echoed(
+        &mut self,
+        label: Option<u64>,
+        external_id: Option<&str>,
+        done: &mut Vec<Report>,
+    ) -> Option<EventId> {
+        let is_it = |said: &Said| label.map_or(said.echoes, |label| said.sequence == label);
+        let at = self.said.iter().position(is_it)?;
+        let (sequence, event) = (self.said[at].sequence, self.said[at].event);
+        if sequence > 0 {
+            self.confirm_up_to(sequence - 1, done);
+        }
+        self.confirm_first(external_id.map(str::to_owned), done);
+        Some(event)
+    }
+
+    fn confirm_first(&mut self, external_id: Option<String>, done: &mut Vec<Report>) {
         if let Some(said) = self.said.pop_front()
             && said.last
+            && said.delivery != 0
         {
             done.push((said.delivery, Outcome::Delivered { external_id }));
         }
@@ -163,9 +217,10 @@ impl Channel {
     /// The network would not take what was said: it goes back to the node, and with it all that
     /// waits, to come again in order.
     pub fn give_back(&mut self, after_ms: Option<u64>, reason: &str) -> Option<Report> {
-        let uncertain = self.said.front().map(|said| said.delivery);
-        let id = uncertain.or_else(|| self.waiting.front().map(|delivery| delivery.id))?;
+        let uncertain = self.said.iter().map(|said| said.delivery).find(|delivery| *delivery != 0);
+        let id = uncertain.or_else(|| self.waiting.front().map(|delivery| delivery.id));
         self.said.clear();
+        let id = id?;
         self.waiting.clear();
         self.begun = None;
         self.expects = Some(id);

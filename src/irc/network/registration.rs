@@ -1,20 +1,43 @@
-//! From a fresh connection to a welcome: capabilities, SASL PLAIN, nick.
+//! From a fresh connection to a welcome: capabilities, SASL (PLAIN, EXTERNAL, SCRAM-SHA-256), nick.
 //!
-//! It follows ircv3.net/specs/extensions/capability-negotiation and sasl-3.1. With an account
-//! configured it never goes on without being logged in.
+//! It follows ircv3.net/specs/extensions/capability-negotiation and sasl-3.2. With an account
+//! configured it never goes on without being logged in, unless the password may be told to NickServ,
+//! which happens after the welcome.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use irc::proto::{CapSubCommand, Command, Message, Response};
 
+use super::scram::Scram;
 use crate::base::Kind;
+use crate::base::config::SaslMechanism;
 
-/// What is asked for where it is offered, besides SASL.
-const WANTED: [&str; 4] = ["message-tags", "server-time", "echo-message", "account-tag"];
+/// What is asked for where it is offered, besides SASL. Not asked for is what would only cost
+/// traffic as long as nobody is shown it: `away-notify`, `setname`.
+pub(super) const WANTED: [&str; 16] = [
+    "message-tags",
+    "server-time",
+    "echo-message",
+    "account-tag",
+    "labeled-response",
+    "batch",
+    "account-notify",
+    "extended-join",
+    "multi-prefix",
+    "userhost-in-names",
+    "chghost",
+    "invite-notify",
+    "cap-notify",
+    "draft/message-redaction",
+    "draft/multiline",
+    "draft/chathistory",
+];
 /// Capabilities that are remembered of what a server offers.
 const OFFERS: usize = 256;
+/// Bytes of a SASL challenge that are taken in.
+const CHALLENGE_BYTES: usize = 16 * 1024;
 /// Nicks that are tried before giving up this attempt.
 const NICK_ATTEMPTS: u32 = 20;
 
@@ -22,8 +45,21 @@ const NICK_ATTEMPTS: u32 = 20;
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub nick: String,
-    /// Account and password for SASL PLAIN.
-    pub sasl: Option<(String, String)>,
+    /// Who runs the relay, as everybody on the network can see it.
+    pub real_name: String,
+    pub account: Option<Account>,
+}
+
+/// An account with the network's services.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Account {
+    pub name: String,
+    pub password: String,
+    pub mechanism: SaslMechanism,
+    /// Without SASL, tell the password to NickServ.
+    pub nickserv: bool,
+    /// Nobody can foresee it; for SCRAM.
+    pub nonce: String,
 }
 
 /// What a step of the registration leads to.
@@ -40,10 +76,16 @@ pub(super) enum Step {
 /// A registration under way.
 pub(super) struct Registration {
     credentials: Credentials,
-    offered: BTreeSet<String>,
+    /// What the server offers, with the values it gave.
+    offered: BTreeMap<String, String>,
     /// What the server has agreed to.
     pub enabled: BTreeSet<String>,
-    logged_in: bool,
+    /// Requests without an answer.
+    requested: usize,
+    scram: Option<Scram>,
+    /// What of a long `AUTHENTICATE` came so far.
+    challenge: String,
+    pub logged_in: bool,
     attempts: u32,
 }
 
@@ -54,17 +96,31 @@ impl Registration {
         let opening = vec![
             Command::CAP(None, CapSubCommand::LS, None, Some("302".into())).into(),
             Command::NICK(nick.clone()).into(),
-            Command::USER(nick, "0".into(), "Multichat relay".into()).into(),
+            Command::USER(nick, "0".into(), credentials.real_name.clone()).into(),
         ];
-        let (offered, enabled) = (BTreeSet::new(), BTreeSet::new());
-        (Self { credentials, offered, enabled, logged_in: false, attempts: 0 }, opening)
+        let registration = Self {
+            credentials,
+            offered: BTreeMap::new(),
+            enabled: BTreeSet::new(),
+            requested: 0,
+            scram: None,
+            challenge: String::new(),
+            logged_in: false,
+            attempts: 0,
+        };
+        (registration, opening)
+    }
+
+    /// The value of a capability that was offered: `PLAIN,EXTERNAL` of `sasl`.
+    pub fn value(&self, capability: &str) -> &str {
+        self.offered.get(capability).map_or("", String::as_str)
     }
 
     /// What follows from a message of the server.
     pub fn receive(&mut self, message: &Message) -> Step {
         match &message.command {
             Command::CAP(_, sub, a, b) => self.capability(*sub, a.as_deref(), b.as_deref()),
-            Command::AUTHENTICATE(_) => self.authenticate(),
+            Command::AUTHENTICATE(challenge) => self.authenticate(challenge),
             Command::Response(response, args) => self.response(*response, args),
             Command::Raw(number, args) if number == "902" => {
                 let said = args.last().map_or("", String::as_str);
@@ -84,53 +140,111 @@ impl Registration {
         match sub {
             CapSubCommand::LS => {
                 let names = list.split(' ').filter(|name| !name.is_empty());
-                for name in names.map(|name| name.split('=').next().unwrap_or(name)) {
+                for (name, value) in names.map(|name| name.split_once('=').unwrap_or((name, ""))) {
                     if self.offered.len() < OFFERS {
-                        self.offered.insert(name.to_owned());
+                        self.offered.insert(name.to_owned(), value.to_owned());
                     }
                 }
                 if more { Step::Send(Vec::new()) } else { self.request() }
             }
-            CapSubCommand::ACK => {
-                let names = list.split(' ').filter(|name| WANTED.contains(name) || *name == "sasl");
-                self.enabled.extend(names.map(str::to_owned));
-                match self.enabled.contains("sasl") && !self.logged_in {
-                    true => Step::Send(vec![Command::AUTHENTICATE("PLAIN".into()).into()]),
-                    false => Step::Send(vec![cap_end()]),
+            CapSubCommand::ACK | CapSubCommand::NAK => {
+                self.requested = self.requested.saturating_sub(1);
+                let names: Vec<&str> = list.split(' ').filter(|name| !name.is_empty()).collect();
+                if sub == CapSubCommand::ACK {
+                    let known = names.into_iter().filter(|name| WANTED.contains(name) || *name == "sasl");
+                    self.enabled.extend(known.map(str::to_owned));
+                } else if names.len() > 1 {
+                    // All or nothing: so each by itself.
+                    self.requested += names.len();
+                    return Step::Send(names.into_iter().map(cap_request).collect());
+                } else if names == ["sasl"] {
+                    return self.without_sasl();
                 }
+                if self.requested > 0 { Step::Send(Vec::new()) } else { self.agreed() }
             }
-            CapSubCommand::NAK if self.credentials.sasl.is_some() && list.split(' ').count() > 1 => {
-                Step::Send(vec![cap_request("sasl")])
-            }
-            CapSubCommand::NAK if self.credentials.sasl.is_some() => no_sasl(),
-            CapSubCommand::NAK => Step::Send(vec![cap_end()]),
             _ => Step::Send(Vec::new()),
         }
     }
 
     fn request(&mut self) -> Step {
-        let mut names: Vec<_> = WANTED.into_iter().filter(|name| self.offered.contains(*name)).collect();
-        if self.credentials.sasl.is_some() {
-            if !self.offered.contains("sasl") {
-                return no_sasl();
+        let mut names: Vec<_> = WANTED.into_iter().filter(|name| self.offered.contains_key(*name)).collect();
+        if self.credentials.account.is_some() {
+            if self.offered.contains_key("sasl") {
+                names.insert(0, "sasl");
+            } else if let stop @ Step::Stop(..) = self.without_sasl() {
+                return stop;
             }
-            names.insert(0, "sasl");
         }
-        Step::Send(vec![if names.is_empty() { cap_end() } else { cap_request(&names.join(" ")) }])
+        if names.is_empty() {
+            return Step::Send(vec![cap_end()]);
+        }
+        self.requested = 1;
+        Step::Send(vec![cap_request(&names.join(" "))])
     }
 
-    fn authenticate(&self) -> Step {
-        let Some((account, password)) = &self.credentials.sasl else { return Step::Send(Vec::new()) };
-        let response = STANDARD.encode(format!("\0{account}\0{password}"));
-        let mut chunks: Vec<_> = response
-            .as_bytes()
-            .chunks(400)
-            .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
-            .collect();
-        if response.len().is_multiple_of(400) {
-            chunks.push("+".into());
+    /// Every request was answered: on to the account.
+    fn agreed(&mut self) -> Step {
+        let Some(mechanism) = self.mechanism().filter(|_| self.enabled.contains("sasl") && !self.logged_in)
+        else {
+            return Step::Send(vec![cap_end()]);
+        };
+        Step::Send(vec![Command::AUTHENTICATE(mechanism.into()).into()])
+    }
+
+    /// The mechanism to use, by its name in SASL.
+    fn mechanism(&self) -> Option<&'static str> {
+        let account = self.credentials.account.as_ref()?;
+        Some(match account.mechanism {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::External => "EXTERNAL",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::Auto if self.value("sasl").split(',').any(|name| name == "SCRAM-SHA-256") => {
+                "SCRAM-SHA-256"
+            }
+            SaslMechanism::Auto => "PLAIN",
+        })
+    }
+
+    fn authenticate(&mut self, chunk: &str) -> Step {
+        let (Some(account), Some(mechanism)) = (&self.credentials.account, self.mechanism()) else {
+            return Step::Send(Vec::new());
+        };
+        if chunk != "+" && self.challenge.len() < CHALLENGE_BYTES {
+            self.challenge.push_str(chunk);
         }
-        Step::Send(chunks.into_iter().map(|chunk| Command::AUTHENTICATE(chunk).into()).collect())
+        if chunk.len() == 400 {
+            return Step::Send(Vec::new());
+        }
+        let challenge = STANDARD.decode(std::mem::take(&mut self.challenge)).unwrap_or_default();
+        let answer = match mechanism {
+            "EXTERNAL" => Ok(account.name.clone()),
+            "PLAIN" => Ok(format!("\0{}\0{}", account.name, account.password)),
+            _ => match &mut self.scram {
+                None => {
+                    let (scram, first) = Scram::start(&account.name, &account.password, &account.nonce);
+                    self.scram = Some(scram);
+                    Ok(first)
+                }
+                Some(scram) => scram.answer(&String::from_utf8_lossy(&challenge)),
+            },
+        };
+        match answer {
+            Ok(answer) => Step::Send(in_chunks(&answer)),
+            Err(bad) => Step::Stop(Some(Kind::Denied), format!("SCRAM-SHA-256: {}", bad.0)),
+        }
+    }
+
+    /// The network has no SASL. That ends it, unless NickServ is to be told after the welcome.
+    fn without_sasl(&mut self) -> Step {
+        match &self.credentials.account {
+            Some(account) if !account.nickserv => no_sasl(),
+            _ if self.requested > 0 => Step::Send(Vec::new()),
+            _ => Step::Send(vec![cap_end()]),
+        }
+    }
+
+    fn must_log_in(&self) -> bool {
+        !self.logged_in && self.credentials.account.as_ref().is_some_and(|account| !account.nickserv)
     }
 
     fn response(&mut self, response: Response, args: &[String]) -> Step {
@@ -141,14 +255,14 @@ impl Registration {
                 Step::Send(vec![cap_end()])
             }
             Response::ERR_SASLFAIL | Response::ERR_SASLTOOLONG | Response::ERR_SASLABORT => {
-                let account = self.credentials.sasl.as_ref().map_or("", |(account, _)| account);
+                let account = self.credentials.account.as_ref().map_or("", |account| &account.name);
                 let advice = "check sasl.account and sasl.password";
                 Step::Stop(
                     Some(Kind::Denied),
                     format!("the network refused the account {account}: {said}; {advice}"),
                 )
             }
-            Response::RPL_WELCOME if self.credentials.sasl.is_some() && !self.logged_in => no_sasl(),
+            Response::RPL_WELCOME if self.must_log_in() => no_sasl(),
             Response::RPL_WELCOME => {
                 let nick = args.first().filter(|nick| *nick != "*" && !nick.is_empty());
                 Step::Welcome(nick.unwrap_or(&self.credentials.nick).clone())
@@ -175,6 +289,17 @@ impl Registration {
     }
 }
 
+/// A SASL message in the pieces that `AUTHENTICATE` takes.
+fn in_chunks(answer: &str) -> Vec<Message> {
+    let response = STANDARD.encode(answer);
+    let mut chunks: Vec<_> =
+        response.as_bytes().chunks(400).map(|chunk| String::from_utf8_lossy(chunk).into_owned()).collect();
+    if response.len().is_multiple_of(400) {
+        chunks.push("+".into());
+    }
+    chunks.into_iter().map(|chunk| Command::AUTHENTICATE(chunk).into()).collect()
+}
+
 /// Another nick to try: underscores, then numbers, and not longer than nine bytes unless the
 /// wanted one is, for networks that allow no more.
 pub(super) fn variant(nick: &str, attempt: u32) -> String {
@@ -184,7 +309,7 @@ pub(super) fn variant(nick: &str, attempt: u32) -> String {
     format!("{}{suffix}", &nick[..end])
 }
 
-fn cap_request(names: &str) -> Message {
+pub(super) fn cap_request(names: &str) -> Message {
     Command::CAP(None, CapSubCommand::REQ, None, Some(names.into())).into()
 }
 

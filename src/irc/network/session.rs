@@ -4,25 +4,35 @@
 //! **When a message counts as delivered.** IRC acknowledges nothing. After at most [`BATCH`] lines,
 //! or when nothing more is to be said, a `PING` follows as a fence: its `PONG` shows that the server
 //! has taken every line before it, and only then are they reported as delivered. Where the network
-//! echoes (`echo-message`), each line's echo does that and the fence is a fallback. At most
+//! echoes (`echo-message`) or answers by label (`labeled-response`), the echo or the answer of each
+//! line does that and the fence is a fallback. At most
 //! [`UNCONFIRMED`] lines are on the way, so that a node that dies says few of them twice; it never
 //! says one too few. What was on the way when a connection broke goes back to the node as uncertain
 //! and is said again: without the network's history there is nothing to look it up in.
 //!
 //! It must never do IO, read a clock, or trust a nick for more than a name.
 
+mod batches;
+mod commands;
 mod inbound;
+mod moderation;
 mod outbound;
+mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use irc::proto::{Command, Message, Prefix, Response};
+use irc::proto::{CapSubCommand, Command, Message, Prefix, Response};
 
+use batches::Batch;
+
+use super::channel::Agreement;
 use super::isupport::ISupport;
+use super::known::{Known, Sort};
+use super::people::People;
 use super::queue::{Bucket, Channel, Place, Report};
-use super::registration::{Credentials, Registration, Step};
-use super::render::Quotes;
-use crate::base::{ChannelId, Kind, Timestamp};
+use super::registration::{Credentials, Registration, Step, WANTED, cap_request};
+use crate::base::config::Consent;
+use crate::base::{ChannelId, EventId, Kind, Timestamp};
 use crate::chat::intent::Submission;
 use crate::chat::message::Link;
 use crate::chat::view::What;
@@ -47,8 +57,10 @@ const JOIN_PATIENCE_MS: u64 = 120_000;
 const MUTED_MS: u64 = 30_000;
 /// How often the wanted nick is tried again.
 const REGAIN_MS: u64 = 60_000;
-/// Speakers that are remembered, to see them leave; beyond that no more are.
-const SPEAKERS: usize = 10_000;
+/// How long NickServ may take to know us before channels are joined all the same.
+const NICKSERV_MS: u64 = 5_000;
+/// Wishes whose answer is waited for; beyond that nobody is told of a refusal.
+const ASKED: usize = 10_000;
 /// Lines of our own that may wait, such as joins; beyond that CTCP is not answered.
 const CONTROL: usize = 1_000;
 
@@ -60,13 +72,23 @@ pub(super) struct Setup {
     pub credentials: Credentials,
     /// Lines: (burst, per second); `None` for no limit.
     pub flood: Option<(u32, u32)>,
+    pub consent: Consent,
 }
 
 /// What comes out.
 #[derive(Debug)]
 pub(super) enum Output {
     Send(Message),
-    Submit(Box<Submission>),
+    /// A wish. Its answer comes to [`Session::answered`] with the same token.
+    Submit {
+        submission: Box<Submission>,
+        token: u64,
+    },
+    /// A note to keep; empty to forget it.
+    Remember {
+        key: String,
+        value: String,
+    },
     Report {
         delivery: u64,
         outcome: Outcome,
@@ -85,13 +107,38 @@ pub(super) struct Session {
     setup: Setup,
     /// By folded name.
     channels: BTreeMap<String, Channel>,
-    pub quotes: Quotes,
+    known: Known,
+    people: People,
     line: Option<Line>,
+    /// Connections so far.
+    connections: u64,
+    /// Notes by key, as they were when the link began to run.
+    notes: BTreeMap<String, String>,
+    /// What becomes of wishes, by token.
+    asked: BTreeMap<u64, Asked>,
+    last_token: u64,
     /// Whether the network has welcomed us at least once.
     pub welcomed: bool,
     /// The channel whose turn it is, so that all get theirs.
     turn: String,
     out: Vec<Output>,
+}
+
+/// What was wished for, to know what to do with the answer. Channels and nicks are folded.
+enum Asked {
+    Spoke {
+        channel: String,
+        nick: String,
+        author: String,
+        body: String,
+        id: Option<String>,
+    },
+    /// Something that moderators of the network did: what, in words.
+    Moderated {
+        channel: String,
+        nick: String,
+        what: String,
+    },
 }
 
 /// What belongs to one connection.
@@ -118,8 +165,11 @@ struct Line {
     ctcp: Bucket,
     /// Messages taken in on this connection: ids for those that have none.
     taken_in: u64,
-    /// Who spoke, by folded nick: the nick as written, and the channels (folded).
-    speakers: BTreeMap<String, (String, BTreeSet<String>)>,
+    batches: BTreeMap<String, Batch>,
+    /// Until then NickServ is waited for.
+    identifies_until: Option<Timestamp>,
+    /// A line was said that no echo confirms.
+    unechoed: bool,
 }
 
 struct Fence {
@@ -131,13 +181,34 @@ struct Fence {
 impl Session {
     pub fn new(setup: Setup) -> Self {
         Self {
+            people: People::new(setup.network.clone()),
             setup,
             channels: BTreeMap::new(),
-            quotes: Quotes::default(),
+            known: Known::default(),
             line: None,
+            connections: 0,
+            notes: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            last_token: 0,
             welcomed: false,
             turn: String::new(),
             out: Vec::new(),
+        }
+    }
+
+    /// Takes in what was kept over restarts. Before any channel is linked.
+    pub fn restore(&mut self, notes: impl IntoIterator<Item = (String, String)>) {
+        self.notes.extend(notes);
+    }
+
+    /// A message of the history, to be quoted.
+    pub fn recall(&mut self, news: &crate::chat::view::News) {
+        self.known.note(news, &self.setup.network);
+        if let What::Message(content) = &news.what
+            && let Some(origin) = &content.origin
+            && matches!(&origin.link, Link::Irc { network, .. } if *network == self.setup.network)
+        {
+            self.known.named(news.event, &origin.external_id, false);
         }
     }
 
@@ -148,7 +219,14 @@ impl Session {
 
     /// A connection stands.
     pub fn connected(&mut self, now: Timestamp) {
-        let (registration, opening) = Registration::start(self.setup.credentials.clone());
+        self.connections += 1;
+        let mut credentials = self.setup.credentials.clone();
+        if let Some(account) = &mut credentials.account {
+            // One secret seed, and another nonce for each connection.
+            let seed = format!("{} {}", account.nonce, self.connections);
+            account.nonce = blake3::hash(seed.as_bytes()).to_hex().to_string();
+        }
+        let (registration, opening) = Registration::start(credentials);
         self.line = Some(Line {
             registration: Some(registration),
             enabled: BTreeSet::new(),
@@ -168,7 +246,9 @@ impl Session {
             regain_at: now.plus_ms(REGAIN_MS),
             ctcp: Bucket::new(Some((3, 1))),
             taken_in: 0,
-            speakers: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            identifies_until: None,
+            unechoed: false,
         });
         self.out.extend(opening.into_iter().map(Output::Send));
     }
@@ -176,9 +256,14 @@ impl Session {
     /// The connection is gone.
     pub fn lost(&mut self, reason: &str) {
         self.line = None;
+        self.people.connection_lost();
         for channel in self.channels.values_mut() {
             let report = channel.connection_lost(reason);
             self.out.extend(report.map(report_output));
+            // Who was asked is asked again: they may have missed it.
+            if channel.state.agreement == Agreement::Asked {
+                channel.state.agreement = Agreement::Unasked;
+            }
         }
     }
 
@@ -196,14 +281,20 @@ impl Session {
             return;
         }
         let key = self.fold(channel);
-        self.channels.entry(key).or_insert_with(|| Channel::new(link.clone(), channel.clone(), id));
+        if !self.channels.contains_key(&key) {
+            let mut made = Channel::new(link.clone(), channel.clone(), id);
+            self.restore_state(channel, &mut made.state);
+            self.channels.insert(key, made);
+        }
         self.pump(now);
     }
 
     /// It no longer does.
     pub fn unlink(&mut self, now: Timestamp, link: &Link) {
         let Link::Irc { channel, .. } = link else { return };
-        let Some(channel) = self.channels.remove(&self.fold(channel)) else { return };
+        let key = self.fold(channel);
+        let Some(channel) = self.channels.remove(&key) else { return };
+        self.people.forget_channel(&key);
         if matches!(channel.place, Place::Joined { .. } | Place::Joining { .. }) {
             self.control(Command::PART(channel.name, Some("the link was removed".into())));
         }
@@ -215,12 +306,7 @@ impl Session {
         match &delivery.news.what {
             What::Linked(link) => self.link(now, link, delivery.news.channel),
             What::Unlinked(link) => self.unlink(now, link),
-            what => {
-                if let What::Message(content) = what {
-                    self.quotes.keep(delivery.news.event, delivery.news.author.profile.name(), &content.body);
-                }
-                return self.hold(now, delivery);
-            }
+            _ => return self.hold(now, delivery),
         }
         if delivery.id != 0 {
             self.out.push(report_output((delivery.id, Outcome::Delivered { external_id: None })));
@@ -242,6 +328,37 @@ impl Session {
         if line.ready && line.nick != self.setup.credentials.nick && now >= line.regain_at {
             line.regain_at = now.plus_ms(REGAIN_MS);
             line.control.push_back(Command::NICK(self.setup.credentials.nick.clone()).into());
+        }
+        if line.identifies_until.is_some_and(|until| now >= until) {
+            line.identifies_until = None;
+            line.ready = true;
+        }
+        self.departures(now);
+        self.pump(now);
+    }
+
+    /// What became of a wish.
+    pub fn answered(&mut self, now: Timestamp, token: u64, answer: Result<Option<EventId>, (Kind, String)>) {
+        match (self.asked.remove(&token), answer) {
+            (Some(Asked::Spoke { author, body, id, .. }), Ok(Some(event))) => {
+                self.known.keep(event, Sort::Words, &author, true, &body);
+                if let Some(id) = id {
+                    self.known.named(event, &id, false);
+                }
+            }
+            (Some(Asked::Spoke { channel, nick, .. }), Err((kind, reason))) => {
+                if self.people.may_tell(&nick, now.0) {
+                    let what = format!("what you said in {channel} was not carried: {reason}");
+                    self.tell(&nick, what);
+                }
+                self.out.push(Output::Warn(format!(
+                    "{channel}: a message of {nick} was refused ({kind:?}): {reason}"
+                )));
+            }
+            (Some(Asked::Moderated { channel, nick, what }), Err((_, reason))) => {
+                self.tell(&nick, format!("{channel}: {what} counts on this network only: {reason}"));
+            }
+            _ => {}
         }
         self.pump(now);
     }
@@ -277,6 +394,10 @@ impl Session {
                 Step::Welcome(nick) => {
                     line.nick = nick;
                     line.enabled = std::mem::take(&mut registration.enabled);
+                    let account = self.setup.credentials.account.as_ref();
+                    if !registration.logged_in && account.is_some_and(|account| account.nickserv) {
+                        line.identifies_until = Some(now.plus_ms(GONE_MS));
+                    }
                     line.registration = None;
                     self.welcomed = true;
                 }
@@ -288,49 +409,101 @@ impl Session {
     }
 
     fn registered(&mut self, now: Timestamp, message: &Message) {
-        let Some(line) = &mut self.line else { return };
+        self.labelled(message);
         match &message.command {
             Command::Response(response, args) => return self.response(now, *response, args),
-            Command::Raw(command, args) => return self.raw(now, command, args),
             Command::PONG(a, b) => return self.pong(&[Some(a.as_str()), b.as_deref()]),
+            Command::CAP(_, sub, a, b) => return self.capabilities(*sub, b.as_deref().or(a.as_deref())),
+            Command::BATCH(reference, sort, args) => {
+                return self.batch(now, reference, sort.as_ref(), args.as_deref(), message);
+            }
             Command::ERROR(reason) => {
                 let reason = format!("the network closed the connection: {reason}");
                 return self.out.push(Output::Close { kind: None, reason });
             }
+            Command::Raw(command, args) if command.bytes().all(|byte| byte.is_ascii_digit()) => {
+                return self.numeric(now, command, args);
+            }
             _ => {}
         }
-        let (nick, user, host) = match (&message.prefix, &message.command) {
-            (Some(Prefix::Nickname(nick, user, host)), _) => (nick.as_str(), user.as_str(), host.as_str()),
-            // Servers and services kick, too; what they say is for operators.
-            (Some(Prefix::ServerName(name)), Command::KICK(..)) => (name.as_str(), "", ""),
-            _ => return,
+        let Some(line) = &mut self.line else { return };
+        let (nick, user, host) = match &message.prefix {
+            Some(Prefix::Nickname(nick, user, host)) => (nick.as_str(), user.as_str(), host.as_str()),
+            // Servers and services kick and set modes, too.
+            Some(Prefix::ServerName(name)) => (name.as_str(), "", ""),
+            None => return,
         };
         let own = line.support.fold(nick) == line.support.fold(&line.nick);
         if own && !user.is_empty() && !host.is_empty() {
             line.user_host = Some(format!("{user}@{host}"));
+        }
+        if matches!(message.prefix, Some(Prefix::Nickname(..))) {
+            self.seen(nick, user, host, message);
+        }
+        if self.in_batch(message) {
+            return;
         }
         match &message.command {
             Command::PRIVMSG(target, text) | Command::NOTICE(target, text) => {
                 let notice = matches!(message.command, Command::NOTICE(..));
                 if own {
                     self.echo(target, message);
-                } else {
+                } else if matches!(message.prefix, Some(Prefix::Nickname(..))) {
                     self.heard(now, nick, target, text, notice, message);
                 }
             }
-            Command::JOIN(channel, _, _) if own => self.joined(now, channel),
-            Command::PART(channel, reason) if own => {
-                let reason = reason.clone().unwrap_or_default();
-                self.put_out(now, channel, format!("removed from the channel: {reason}"));
-            }
-            Command::PART(channel, reason) => self.gone(nick, Some(channel), reason.as_deref()),
-            Command::KICK(channel, whom, reason) => self.kicked(now, nick, channel, whom, reason.as_deref()),
-            Command::QUIT(reason) => self.gone(nick, None, reason.as_deref()),
-            Command::NICK(new) if own => line.nick = new.clone(),
-            Command::NICK(new) => self.gone(nick, None, Some(&format!("is now known as {new}"))),
-            _ => {}
+            Command::Raw(command, args) => self.raw(now, own, nick, command, args, message),
+            _ => self.whereabouts(now, own, nick, message),
         }
         self.regain(message);
+    }
+
+    /// Commands that the `irc` crate has no name for.
+    fn raw(
+        &mut self,
+        now: Timestamp,
+        own: bool,
+        nick: &str,
+        command: &str,
+        args: &[String],
+        message: &Message,
+    ) {
+        match (command.to_ascii_uppercase().as_str(), args) {
+            ("TAGMSG", [target]) if !own => self.reacted(nick, target, message),
+            ("REDACT", [target, id, rest @ ..]) if !own => {
+                self.redacted(nick, target, id, rest.first().map_or("", String::as_str));
+            }
+            ("MODE", [channel, changes @ ..]) => self.mode(own, nick, channel, changes),
+            ("FAIL", [of, code, .., said]) if of == "REDACT" => {
+                if let Some(line) = &mut self.line {
+                    line.enabled.remove("draft/message-redaction");
+                }
+                self.out.push(Output::Warn(format!("the network takes no message back: {code} {said}")));
+            }
+            ("INVITE", [whom, channel, ..]) => self.invited(now, whom, channel),
+            _ => {}
+        }
+    }
+
+    /// `CAP` after the registration: what is offered now, agreed to, or gone.
+    fn capabilities(&mut self, sub: CapSubCommand, list: Option<&str>) {
+        let Some(line) = &mut self.line else { return };
+        let names = list.unwrap_or_default().split(' ').filter(|name| !name.is_empty());
+        let mut names =
+            names.map(|name| name.split('=').next().unwrap_or(name)).filter(|n| WANTED.contains(n));
+        match sub {
+            CapSubCommand::ACK => line.enabled.extend(names.map(str::to_owned)),
+            CapSubCommand::DEL => names.for_each(|name| {
+                line.enabled.remove(name);
+            }),
+            CapSubCommand::NEW => {
+                let names: Vec<&str> = names.by_ref().collect();
+                if !names.is_empty() && line.control.len() < CONTROL {
+                    line.control.push_back(cap_request(&names.join(" ")));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Takes the wanted nick when whoever had it goes.
@@ -355,7 +528,22 @@ impl Session {
                 tokens.for_each(|token| line.support.learn(token));
                 self.refold();
             }
-            Response::RPL_ENDOFMOTD | Response::ERR_NOMOTD if !line.ready => line.ready = true,
+            Response::RPL_ENDOFMOTD | Response::ERR_NOMOTD if !line.ready => self.greeted(now),
+            Response::RPL_LOGGEDIN if line.identifies_until.is_some() => {
+                line.identifies_until = None;
+                line.ready = true;
+            }
+            Response::RPL_CHANNELMODEIS => {
+                let locked = args.get(2).is_some_and(|modes| modes.contains('t'));
+                self.with_state(channel, |state| state.topic_locked = Some(locked));
+            }
+            Response::RPL_TOPIC => self.with_state(channel, |state| state.topic = Some(said.to_owned())),
+            Response::RPL_NOTOPIC => self.with_state(channel, |state| state.topic = Some(String::new())),
+            Response::RPL_NAMREPLY => self.names(args.get(2).map_or("", String::as_str), said),
+            Response::RPL_ENDOFNAMES => self.names_end(now, channel),
+            Response::ERR_CHANOPRIVSNEEDED => {
+                self.out.push(Output::Warn(format!("{channel}: {said}")));
+            }
             Response::ERR_NOSUCHCHANNEL
             | Response::ERR_TOOMANYCHANNELS
             | Response::ERR_CHANNELISFULL
@@ -370,8 +558,21 @@ impl Session {
         }
     }
 
+    /// The greeting is over: to the channels, by way of NickServ where it has to know us first.
+    fn greeted(&mut self, now: Timestamp) {
+        let Some(line) = &mut self.line else { return };
+        match &self.setup.credentials.account {
+            Some(account) if line.identifies_until.is_some() => {
+                line.identifies_until = Some(now.plus_ms(NICKSERV_MS));
+                let identify = format!("IDENTIFY {} {}", account.name, account.password);
+                self.out.push(Output::Send(Command::PRIVMSG("NickServ".into(), identify).into()));
+            }
+            _ => line.ready = true,
+        }
+    }
+
     /// Numerics that the `irc` crate has no name for.
-    fn raw(&mut self, now: Timestamp, command: &str, args: &[String]) {
+    fn numeric(&mut self, now: Timestamp, command: &str, args: &[String]) {
         let Some(line) = &mut self.line else { return };
         let second = args.get(1).map(String::as_str).unwrap_or_default();
         let said = args.last().map(String::as_str).unwrap_or_default();
@@ -388,6 +589,33 @@ impl Session {
             "477" | "489" | "520" => self.put_out(now, second, said.to_owned()),
             _ => {}
         }
+    }
+
+    fn with_state(&mut self, channel: &str, change: impl FnOnce(&mut super::channel::State)) {
+        let key = self.fold(channel);
+        if let Some(channel) = self.channels.get_mut(&key) {
+            change(&mut channel.state);
+        }
+    }
+
+    /// Says something to one person of the network.
+    fn tell(&mut self, nick: &str, text: String) {
+        let nick = self.people.get(&self.fold(nick)).map_or(nick, |user| user.nick.as_str()).to_owned();
+        if let Some(line) = &mut self.line
+            && line.control.len() < CONTROL
+        {
+            line.control.push_back(Command::NOTICE(nick, text).into());
+        }
+    }
+
+    /// Hands a wish to the node.
+    fn wish(&mut self, submission: Submission, asked: Option<Asked>) {
+        self.last_token += 1;
+        let token = self.last_token;
+        if let Some(asked) = asked.filter(|_| self.asked.len() < ASKED) {
+            self.asked.insert(token, asked);
+        }
+        self.out.push(Output::Submit { submission: Box::new(submission), token });
     }
 
     fn control(&mut self, command: Command) {

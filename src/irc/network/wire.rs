@@ -9,13 +9,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use irc::proto::{IrcCodec, Message};
-use rustls::pki_types::ServerName;
+use irc::proto::{Command, IrcCodec, Message};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, Encoder, Framed};
+
+use crate::base::config::TlsConfig;
 
 /// Bytes of one line that are taken in, tags included (8191 + 512 by the standard, and more room
 /// for networks with a longer `LINELEN`); a longer one is skipped.
@@ -57,7 +60,7 @@ impl Codec {
         }
         let mut one = BytesMut::from(format!("{text}\n").as_bytes());
         match self.inner.decode(&mut one) {
-            Ok(message) => message,
+            Ok(message) => message.map(|message| with_modes(message, &text)),
             Err(error) => {
                 tracing::debug!(%error, "a line of the network is not understood");
                 None
@@ -109,6 +112,20 @@ impl Encoder<Message> for Codec {
     }
 }
 
+/// Gives a channel's `MODE` back its arguments as they came. The crate parts them by a table of its
+/// own, where only the network (`CHANMODES`) knows which letter takes one, and drops what is left.
+pub(super) fn with_modes(message: Message, line: &str) -> Message {
+    let Command::ChannelMODE(channel, _) = &message.command else { return message };
+    let (head, trailing) = match line.split_once(" :") {
+        Some((head, trailing)) => (head, Some(trailing)),
+        None => (line, None),
+    };
+    let arguments = head.split(' ').skip_while(|word| word != channel).skip(1);
+    let arguments = arguments.filter(|word| !word.is_empty()).chain(trailing);
+    let arguments = std::iter::once(channel.as_str()).chain(arguments).map(str::to_owned).collect();
+    Message { command: Command::Raw("MODE".into(), arguments), ..message }
+}
+
 /// UTF-8 where it is, else ISO 8859-1: what people type who do not send UTF-8.
 fn decode(line: &[u8]) -> String {
     match std::str::from_utf8(line) {
@@ -117,12 +134,11 @@ fn decode(line: &[u8]) -> String {
     }
 }
 
-/// The TLS client configuration: the certificates that this machine trusts (`SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` name others).
+/// The certificates that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
 ///
 /// # Errors
-/// If there is no trusted certificate at all.
-pub(super) fn tls_config() -> Result<Arc<rustls::ClientConfig>, String> {
+/// If there is none at all.
+pub(super) fn trusted_roots() -> Result<rustls::RootCertStore, String> {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
@@ -130,18 +146,28 @@ pub(super) fn tls_config() -> Result<Arc<rustls::ClientConfig>, String> {
             "no trusted certificates are installed: install ca-certificates or set SSL_CERT_FILE".into()
         );
     }
-    tls_config_with(roots)
+    Ok(roots)
 }
 
-/// The TLS client configuration that trusts `roots`.
+/// The TLS client configuration that trusts `roots`, and shows a certificate of its own if there is one.
 ///
 /// # Errors
-/// None in practice: the provider knows the default protocol versions.
-pub(super) fn tls_config_with(roots: rustls::RootCertStore) -> Result<Arc<rustls::ClientConfig>, String> {
+/// What is wrong with the own certificate or its key.
+pub(super) fn tls_config(
+    roots: rustls::RootCertStore,
+    own: Option<&TlsConfig>,
+) -> Result<Arc<rustls::ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    let builder = builder.with_root_certificates(roots);
+    let Some(TlsConfig { cert, key }) = own else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| format!("client_cert.cert {cert}: {error}"))?;
+    let secret = PrivateKeyDer::from_pem_file(key);
+    let secret = secret.map_err(|error| format!("client_cert.key {key}: {error}"))?;
+    let config = builder.with_client_auth_cert(chain, secret);
+    config.map(Arc::new).map_err(|error| format!("client_cert: {error}"))
 }
 
 /// Connects to `host:port`.
@@ -188,6 +214,12 @@ mod tests {
         let input = b"PING a\r\n\r\n\xff\xfe\n:x y\r\nPRIVMSG #c :caf\xe9\r\nPING b\n";
         let expect = ["PING a\r\n", "ÿþ\r\n", ":x y\r\n", "PRIVMSG #c café\r\n", "PING b\r\n"];
         assert_eq!(lines(input), expect);
+    }
+
+    #[test]
+    fn modes_keep_their_arguments() {
+        assert_eq!(lines(b":op!u@h MODE #c -lo+f bob :a b\n"), [":op!u@h MODE #c -lo+f bob :a b\r\n"]);
+        assert_eq!(lines(b"MODE #c\nMODE bob +i\n"), ["MODE #c\r\n", "MODE bob +i\r\n"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Cap {
+    Sasl,
     ServerTime,
     MessageTags,
     Batch,
@@ -13,12 +14,28 @@ pub enum Cap {
     MultiPrefix,
     UserhostInNames,
     ExtendedJoin,
+    AccountTag,
+    AccountNotify,
     AwayNotify,
     Setname,
+    Chghost,
+    InviteNotify,
+    StandardReplies,
     SelfMessage,
+    ExtendedMonitor,
+    Chathistory,
+    EventPlayback,
+    ReadMarker,
+    Multiline,
+    Registration,
+    PreAway,
+    NoImplicitNames,
+    ExtendedIsupport,
+    Redaction,
 }
 
-const ALL: [(Cap, &str); 12] = [
+const ALL: [(Cap, &str); 28] = [
+    (Cap::Sasl, "sasl"),
     (Cap::ServerTime, "server-time"),
     (Cap::MessageTags, "message-tags"),
     (Cap::Batch, "batch"),
@@ -28,14 +45,32 @@ const ALL: [(Cap, &str); 12] = [
     (Cap::MultiPrefix, "multi-prefix"),
     (Cap::UserhostInNames, "userhost-in-names"),
     (Cap::ExtendedJoin, "extended-join"),
+    (Cap::AccountTag, "account-tag"),
+    (Cap::AccountNotify, "account-notify"),
     (Cap::AwayNotify, "away-notify"),
     (Cap::Setname, "setname"),
+    (Cap::Chghost, "chghost"),
+    (Cap::InviteNotify, "invite-notify"),
+    (Cap::StandardReplies, "standard-replies"),
     (Cap::SelfMessage, "znc.in/self-message"),
+    (Cap::ExtendedMonitor, "extended-monitor"),
+    (Cap::Chathistory, "draft/chathistory"),
+    (Cap::EventPlayback, "draft/event-playback"),
+    (Cap::ReadMarker, "draft/read-marker"),
+    (Cap::Multiline, "draft/multiline"),
+    (Cap::Registration, "draft/account-registration"),
+    (Cap::PreAway, "draft/pre-away"),
+    (Cap::NoImplicitNames, "draft/no-implicit-names"),
+    (Cap::ExtendedIsupport, "draft/extended-isupport"),
+    (Cap::Redaction, "draft/message-redaction"),
 ];
+
+/// Bytes of one line of `CAP LS`: the rest of a line of 512 with the longest head.
+const LINE_BYTES: usize = 400;
 
 /// The capabilities one client has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct CapSet(u16);
+pub struct CapSet(u64);
 
 impl CapSet {
     /// Whether it has one.
@@ -78,6 +113,28 @@ impl CapSet {
         }
         set
     }
+
+    /// The lines of `CAP LS` for a client that takes several of them, with values; `more` comes last.
+    pub fn listed(self, value: impl Fn(Cap) -> Option<String>, more: &[String]) -> Vec<String> {
+        let mut lines = vec![String::new()];
+        let held = ALL.iter().filter(|(cap, _)| self.has(*cap));
+        let words = held.map(|(cap, name)| match value(*cap) {
+            Some(value) => format!("{name}={value}"),
+            None => (*name).to_owned(),
+        });
+        for word in words.chain(more.iter().cloned()) {
+            let at = lines.len() - 1;
+            if !lines[at].is_empty() && lines[at].len() + 1 + word.len() > LINE_BYTES {
+                lines.push(word);
+                continue;
+            }
+            if !lines[at].is_empty() {
+                lines[at].push(' ');
+            }
+            lines[at].push_str(&word);
+        }
+        lines
+    }
 }
 
 fn named(name: &str) -> Option<Cap> {
@@ -91,10 +148,19 @@ mod tests {
     #[test]
     fn one_line_is_enough_for_all() {
         let names = CapSet::all().names();
-        assert!(names.starts_with("server-time message-tags"));
-        assert!(names.len() < 400, "clients without 302 must get them in one line");
+        assert!(names.starts_with("sasl server-time message-tags"));
+        // `:server CAP * LS :` before it; a longer server name cuts off the rarest alone.
+        assert!(names.len() < 460, "clients without 302 must get them in one line: {}", names.len());
         let some = CapSet::default().requested("batch server-time -batch").unwrap();
         assert_eq!(some.names(), "server-time");
-        assert_eq!(CapSet::default().requested("batch sasl"), None);
+        assert_eq!(CapSet::default().requested("batch sts"), None);
+    }
+
+    #[test]
+    fn with_values_they_take_as_many_lines_as_they_need() {
+        let long = |cap| (cap == Cap::Sasl).then(|| "X".repeat(300));
+        let lines = CapSet::all().listed(long, &["sts=port=6697".to_owned()]);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= LINE_BYTES));
+        assert!(lines[0].starts_with("sasl=XXX") && lines.last().unwrap().ends_with(" sts=port=6697"));
     }
 }

@@ -208,8 +208,8 @@ pub enum Input {
     Line(Line),
     /// Longer than allowed; its bytes were thrown away as they came.
     TooLong,
-    /// Not UTF-8 (the listener is UTF8ONLY).
-    NotUtf8,
+    /// Not UTF-8 (the listener is UTF8ONLY); the line with what is wrong replaced, to answer it.
+    NotUtf8(Line),
 }
 
 /// Cuts a client's bytes into lines. Keeps at most one line's bytes that are not a whole line yet.
@@ -268,7 +268,10 @@ impl Lines {
             return self.ready.push_back(Input::TooLong);
         }
         match std::str::from_utf8(&bytes) {
-            Err(_) => self.ready.push_back(Input::NotUtf8),
+            Err(_) => {
+                let text = String::from_utf8_lossy(&bytes).replace(['\0', '\r'], "");
+                self.ready.push_back(Input::NotUtf8(Line::parse(&text).unwrap_or_default()));
+            }
             Ok(text) => {
                 // NUL may not occur; a field that had one would name something else without it.
                 let line = Line::parse(&text.replace(['\0', '\r'], ""));
@@ -317,7 +320,7 @@ mod tests {
         let got = lines(&bytes);
         assert_eq!(got[0], Input::TooLong);
         assert!(matches!(&got[1], Input::Line(line) if line.params == ["x"]));
-        assert_eq!(got[2], Input::NotUtf8);
+        assert!(matches!(got[2], Input::NotUtf8(_)));
         assert!(matches!(&got[3], Input::Line(line) if line.params == ["y"]));
 
         let exact = |n: usize| lines(format!("{}\r\n", "A".repeat(n)).as_bytes()).remove(0);

@@ -17,6 +17,15 @@ pub enum Wanted {
     Say,
     Topic,
     Nick,
+    Kick,
+    Knock,
+    Policy,
+    /// By the id it was given.
+    Redact(String),
+    Grant,
+    Ban,
+    /// Of somebody who is gone: nobody is told.
+    Quit,
 }
 
 /// The numeric and the text for a refusal: by its variant where IRC has a number for it, else by
@@ -27,6 +36,9 @@ pub fn refusal(wanted: &Wanted, refusal: &Refusal) -> (u16, String) {
         Refusal::NotAMember => 442,
         Refusal::NotPermitted(_) if *wanted == Wanted::Say => 404,
         Refusal::ChannelExists(_) => 403,
+        Refusal::Banned if *wanted == Wanted::Join => 474,
+        Refusal::NotInvited => 473,
+        Refusal::NoSuchPerson(_) => 401,
         Refusal::Malformed(_) if *wanted == Wanted::Nick => 432,
         Refusal::Malformed(_) if *wanted == Wanted::Join => 403,
         other => match other.kind() {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::caps::CapSet;
+use super::line::Input;
+use super::sasl::Exchange;
 use crate::base::{ChannelId, Timestamp};
 use crate::chat::view::News;
 
@@ -15,16 +17,31 @@ pub type ClientId = u64;
 /// the newest are dropped here and read from history instead.
 pub const HELD_NEWS: usize = 256;
 
+/// Lines of one client that wait for an earlier one; a client with more is not read until they are
+/// fewer.
+pub const HELD_LINES: usize = 32;
+/// Multiline batches that one client may have open.
+pub const OPEN_BATCHES: usize = 4;
+
+/// What the shell knows of a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Peer {
+    /// The address it comes from, without port.
+    pub host: String,
+    /// Whether nobody on the way can read it.
+    pub secure: bool,
+    /// SHA-256 of the client's certificate, in lower-case hex.
+    pub certificate: Option<String>,
+}
+
 /// A client.
 #[derive(Debug)]
 pub struct Session {
-    /// The address it comes from, without port.
-    pub host: String,
-    pub secure: bool,
+    pub peer: Peer,
     pub stage: Stage,
     pub caps: CapSet,
-    /// It asked for `CAP LS 302` or later.
-    pub modern: bool,
+    /// The version that it asked `CAP LS` for.
+    pub cap_version: u32,
     pub channels: BTreeMap<ChannelId, Attachment>,
     pub connected_at: Timestamp,
     pub heard_at: Timestamp,
@@ -37,13 +54,35 @@ pub struct Session {
     /// The PING under way that asks for a confirmation.
     pub asked: Option<Asked>,
     pub asked_at: Timestamp,
+    /// Its lines that are being worked on.
+    pub under_way: usize,
+    /// Whether all of those are messages, which may follow each other at once.
+    pub saying: bool,
+    /// What it sent meanwhile.
+    pub held: VecDeque<Input>,
+    /// Whether what it sent meanwhile is being handled.
+    pub draining: bool,
+    /// Whether the shell was asked not to read it.
+    pub paused: bool,
+    /// The SASL exchange under way.
+    pub sasl: Option<Exchange>,
+    /// Logins that failed.
+    pub failures: u32,
+    /// The name under which it is an operator.
+    pub oper: Option<String>,
+    /// Folded nicks that it watches.
+    pub monitors: BTreeMap<String, String>,
+    /// Multiline batches it has opened, by its own reference.
+    pub batches: BTreeMap<String, OpenBatch>,
+    /// Knocks and invitations at a time are told apart by when the last was.
+    pub knocked_at: Timestamp,
 }
 
 /// How far a registration is.
 #[derive(Debug)]
 pub enum Stage {
     Registering(Greeting),
-    /// Registered, as the user of this account.
+    /// Registered, as the user that is this person.
     Active(String),
 }
 
@@ -51,10 +90,31 @@ pub enum Stage {
 #[derive(Debug, Default)]
 pub struct Greeting {
     pub nick: Option<String>,
+    /// The nick that it wanted and may not have.
+    pub refused_nick: Option<String>,
+    pub ident: String,
     pub realname: Option<String>,
     pub password: Option<String>,
     /// Between `CAP LS` or `REQ` and `CAP END`.
     pub negotiating: bool,
+    /// The account it has proved to be.
+    pub login: Option<String>,
+    /// `AWAY` before registration (draft/pre-away).
+    pub away: Option<String>,
+    /// Whether PASS has been tried as the password of an account.
+    pub tried: bool,
+}
+
+/// A multiline message on its way in.
+#[derive(Debug)]
+pub struct OpenBatch {
+    pub target: String,
+    pub label: Option<String>,
+    pub tags: Vec<(String, String)>,
+    pub notice: bool,
+    /// Lines, and whether each continues the one before.
+    pub lines: Vec<(String, bool)>,
+    pub bytes: usize,
 }
 
 /// A PING whose answer says how far the client has read.
@@ -86,13 +146,12 @@ pub struct Replay {
 
 impl Session {
     /// A client that has just connected.
-    pub fn new(host: String, secure: bool, now: Timestamp) -> Self {
+    pub fn new(peer: Peer, now: Timestamp) -> Self {
         Self {
-            host,
-            secure,
+            peer,
             stage: Stage::Registering(Greeting::default()),
             caps: CapSet::default(),
-            modern: false,
+            cap_version: 0,
             channels: BTreeMap::new(),
             connected_at: now,
             heard_at: now,
@@ -101,13 +160,32 @@ impl Session {
             unconfirmed: BTreeSet::new(),
             asked: None,
             asked_at: Timestamp(0),
+            under_way: 0,
+            saying: false,
+            held: VecDeque::new(),
+            draining: false,
+            paused: false,
+            sasl: None,
+            failures: 0,
+            oper: None,
+            monitors: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            knocked_at: Timestamp(0),
         }
     }
 
-    /// The account, once registered.
-    pub fn account(&self) -> Option<&str> {
+    /// What it said of itself, until it is registered.
+    pub fn greeting(&mut self) -> Option<&mut Greeting> {
+        match &mut self.stage {
+            Stage::Registering(greeting) => Some(greeting),
+            Stage::Active(_) => None,
+        }
+    }
+
+    /// The person, once registered.
+    pub fn person(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Active(account) => Some(account),
+            Stage::Active(person) => Some(person),
             Stage::Registering(_) => None,
         }
     }

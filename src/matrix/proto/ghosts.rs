@@ -19,6 +19,9 @@ pub struct Ghost {
     pub localpart: String,
     /// The display name last set on the homeserver; empty before the ghost is registered.
     pub shown: String,
+    /// How the person is called where they are from: a nick.
+    #[serde(default)]
+    pub username: String,
 }
 
 /// Why a remembered ghost could not be read.
@@ -35,12 +38,13 @@ impl BadNote {
 impl Ghost {
     /// A ghost that is not registered yet.
     pub fn new(identity: &Identity, profile: &Profile) -> Self {
-        Self { localpart: localpart(identity, profile), shown: String::new() }
+        let username = profile.username.clone();
+        Self { localpart: localpart(identity, profile), shown: String::new(), username }
     }
 
     /// The bytes to remember.
     pub fn to_note(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("two texts always encode")
+        serde_json::to_vec(self).expect("texts always encode")
     }
 
     /// Reads a note back.

@@ -2,8 +2,13 @@
 //! and answers out. Nothing here awaits, reads a clock or knows HTTP.
 
 pub mod command;
+pub mod content;
 pub mod ghosts;
+pub mod html;
+pub mod member;
 pub mod names;
 pub mod portals;
+pub mod powers;
 pub mod registration;
+pub mod said;
 pub mod translate;

@@ -1,5 +1,5 @@
-//! Rooms and channels: which room carries which channel, what a new portal looks like, and who
-//! may link a room. Facts in, decisions out.
+//! Rooms and channels: which room carries which channel, and what a new portal looks like.
+//! Facts in, decisions out.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::names::Names;
 use crate::base::ChannelId;
+use crate::chat::flow::Flow;
 use crate::chat::message::Link;
 use crate::chat::view::ChannelView;
 
@@ -16,6 +17,15 @@ pub struct Carried {
     pub channel: ChannelId,
     /// Its name on this node.
     pub name: String,
+    /// Where its messages may go; `None` where that has to be asked first.
+    pub flow: Option<Flow>,
+}
+
+impl Carried {
+    /// What a room needs to know of a channel.
+    pub fn of(view: &ChannelView) -> Self {
+        Self { channel: view.id, name: view.name.clone(), flow: Some(view.policy.flow.clone()) }
+    }
 }
 
 /// Which room carries which channel.
@@ -31,7 +41,7 @@ impl Portals {
         for view in channels {
             for link in &view.links {
                 if let Link::Matrix { room } = link {
-                    by_room.insert(room.clone(), Carried { channel: view.id, name: view.name.clone() });
+                    by_room.insert(room.clone(), Carried::of(view));
                 }
             }
         }
@@ -46,6 +56,13 @@ impl Portals {
     /// A room carries a channel from now on.
     pub fn link(&mut self, room: &str, carried: Carried) {
         self.by_room.insert(room.to_owned(), carried);
+    }
+
+    /// A channel's messages may go elsewhere from now on.
+    pub fn flows(&mut self, channel: &ChannelId, flow: &Flow) {
+        for carried in self.by_room.values_mut().filter(|carried| carried.channel == *channel) {
+            carried.flow = Some(flow.clone());
+        }
     }
 
     /// A room carries nothing any more.
@@ -75,28 +92,6 @@ pub fn create_room(view: &ChannelView) -> Value {
     body
 }
 
-/// Power that a room's user needs to link it.
-const LINK_POWER: i64 = 50;
-
-/// Whether a user has the power to link a room, from its `m.room.create` event (whole, with
-/// sender) and the content of its `m.room.power_levels`. In rooms of version 12 and later the
-/// creators stand above all levels and are not listed among them.
-pub fn may_link(create: &Value, power_levels: &Value, user: &str) -> bool {
-    let content = &create["content"];
-    let version = content["room_version"].as_str().and_then(|v| v.parse::<u32>().ok()).unwrap_or(1);
-    let is_creator = create["sender"].as_str() == Some(user)
-        || content["additional_creators"].as_array().is_some_and(|more| more.iter().any(|c| c == user));
-    if version >= 12 && is_creator {
-        return true;
-    }
-    if !power_levels.is_object() {
-        return is_creator;
-    }
-    let level = |value: &Value| value.as_i64().or_else(|| value.as_str().and_then(|s| s.trim().parse().ok()));
-    level(&power_levels["users"][user]).or_else(|| level(&power_levels["users_default"])).unwrap_or(0)
-        >= LINK_POWER
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +114,7 @@ mod tests {
         let mut portals = Portals::of(&[view("#rust", "", &["!a", "!b"]), view("#go", "", &[])]);
         assert_eq!(portals.channel("!b").map(|c| c.name.as_str()), Some("#rust"));
         assert_eq!(portals.channel("!c"), None);
-        portals.link("!c", Carried { channel: ChannelId([3; 32]), name: "#go".into() });
+        portals.link("!c", Carried { channel: ChannelId([3; 32]), name: "#go".into(), flow: None });
         portals.unlink("!a");
         assert_eq!(portals.channel("!c").map(|c| c.name.as_str()), Some("#go"));
         assert_eq!(portals.channel("!a"), None);
@@ -132,23 +127,5 @@ mod tests {
             r##"{"name":"#rust","preset":"public_chat","room_alias_name":"_multichat_rust","topic":"Ferris"}"##
         );
         assert_eq!(create_room(&view("#go~k3f9", "", &[]))["room_alias_name"], "_multichat_go~k3f9");
-    }
-
-    #[test]
-    fn power_to_link() {
-        let create = |version: &str| json!({"sender": "@founder:x", "content": {"room_version": version, "additional_creators": ["@second:x"]}});
-        let levels = json!({"users": {"@mod:x": 50, "@text:x": "100", "@low:x": 49}, "users_default": 0});
-        let check = |user: &str, old: bool, v12: bool| {
-            assert_eq!(may_link(&create("11"), &levels, user), old, "{user}");
-            assert_eq!(may_link(&create("12"), &levels, user), v12, "{user}");
-        };
-        check("@mod:x", true, true);
-        check("@text:x", true, true);
-        check("@low:x", false, false);
-        check("@nobody:x", false, false);
-        check("@founder:x", false, true);
-        check("@second:x", false, true);
-        assert!(may_link(&create("11"), &Value::Null, "@founder:x"), "no levels: the creator rules");
-        assert!(!may_link(&Value::Null, &json!({"users": 7}), "@mod:x"), "nonsense gives no power");
     }
 }

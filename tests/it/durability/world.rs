@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use multichat::base::config::{
-    Config, DomainConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig, NetworkConfig, NetworkMode,
+    Config, Consent, DomainConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig, NetworkConfig,
     NodeConfig,
 };
 use multichat::cli::demo::ircd::Ircd;
@@ -298,12 +298,9 @@ fn registration(dir: &Path, port: u16) -> PathBuf {
 /// Node A's configuration: between the homeserver and the network.
 fn between(matrix: MatrixConfig, ircd: &Ircd, p2p: u16, irc: u16) -> Config {
     let network = NetworkConfig {
-        address: ircd.address().to_string(),
-        tls: false,
-        nick: RELAY.into(),
-        sasl: None,
-        mode: NetworkMode::Relay,
+        consent: Consent::Given,
         flood: None,
+        ..NetworkConfig::at(ircd.address().to_string(), RELAY)
     };
     let mut config = common("a", p2p, irc);
     config.matrix = Some(matrix);
@@ -331,7 +328,7 @@ fn common(name: &str, p2p: u16, irc: u16) -> Config {
         }],
         irc: IrcConfig {
             server_name: format!("{name}.durable.local"),
-            listen: vec![ListenConfig { address: format!("127.0.0.1:{irc}"), tls: None }],
+            listen: vec![ListenConfig::plain(format!("127.0.0.1:{irc}"))],
             flood: None,
             ..IrcConfig::default()
         },

@@ -6,7 +6,9 @@ use multichat::matrix::Matrix;
 use multichat::port::Refusal;
 use serde_json::{Value, json};
 
-use super::{Node, StandIn, config, eventually, ready_for_tls, registration, request, said};
+use super::node::Node;
+use super::stand_in::StandIn;
+use super::{config, eventually, ready_for_tls, registration, request, said};
 
 /// Pushes one event as a transaction of that number.
 async fn push(base: &str, txn: &str, event: &Value) -> u16 {

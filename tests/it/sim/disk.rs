@@ -28,6 +28,9 @@ impl Disk {
             Write::Event(event) => {
                 self.log.insert(event.position, event);
             }
+            Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
+                self.log.values_mut().filter(|event| write.erases(event)).for_each(StoredEvent::erase);
+            }
             Write::Shown { position } => {
                 if let Some(event) = self.log.get_mut(&position) {
                     event.visible = true;

@@ -6,9 +6,10 @@ use multichat::base::key::SecretKey;
 use multichat::base::{Digest, EventId, NodeId, Timestamp, limits};
 use multichat::chat::channel::Change;
 use multichat::chat::intent::{Actor, ChannelRef, Intent, Submission};
+use multichat::chat::market::{Amount, Terms, Wish};
 use multichat::chat::message::{Content, Origin};
 use multichat::chat::profile::Profile;
-use multichat::chat::view::What;
+use multichat::chat::view::{HoldingView, What};
 use multichat::node::{Delivery, Door, Input, Node, Output, Setup, Write};
 use multichat::overlay::Destination;
 use multichat::replica::Packet;
@@ -28,8 +29,12 @@ pub struct Faults {
     pub skew_ms: u64,
     /// A stranger that speaks the protocol sends garbage, old packets and packets bent a little.
     pub stranger: u64,
+    /// Packets of events are sent without their texts.
+    pub strip: u64,
     /// So many lines are said at once now and then, more than a window of deliveries.
     pub burst: usize,
+    /// People deal in tokens instead of saying something.
+    pub market: u64,
 }
 
 impl Faults {
@@ -42,7 +47,9 @@ impl Faults {
             far_side: 0,
             skew_ms: 0,
             stranger: 0,
+            strip: 0,
             burst: 0,
+            market: 0,
         }
     }
 
@@ -55,7 +62,9 @@ impl Faults {
             far_side: 20,
             skew_ms: 4 * 60_000,
             stranger: 15,
+            strip: 0,
             burst: 0,
+            market: 0,
         }
     }
 }
@@ -97,7 +106,9 @@ pub struct World {
     transcript: Option<blake3::Hasher>,
     /// Packets that were on the wire lately, for the stranger.
     overheard: VecDeque<Vec<u8>>,
-    said: u64,
+    pub said: u64,
+    /// Packets that were sent without their texts.
+    pub stripped: u64,
 }
 
 /// The listener of one node from its start to its end.
@@ -107,10 +118,17 @@ pub struct Session {
     pub from: u64,
     pub to: Option<u64>,
     pub shown: Vec<EventId>,
+    /// When it started.
+    pub since: Timestamp,
+    /// Messages that it shows, without those it withdrew.
+    pub messages: BTreeSet<EventId>,
 }
 
 /// Packets the stranger remembers.
 const OVERHEARD: usize = 64;
+
+/// Tokens that a dealer issues at a time.
+pub const ISSUED: u128 = 5;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -132,10 +150,12 @@ impl World {
             transcript: None,
             overheard: VecDeque::new(),
             said: 0,
+            stripped: 0,
         };
         for index in 0..size {
             let secret = SecretKey::from_seed(*blake3::hash(format!("{seed} {index}").as_bytes()).as_bytes());
-            let setup = Setup { secret, name: format!("node{index}") };
+            let matrix_server = "example.org".to_owned();
+            let setup = Setup { secret, name: format!("node{index}"), matrix_server, generation: 0 };
             let (disk, connector) = (Disk::default(), VecDeque::new());
             let ahead_ms = if faults.skew_ms == 0 { 0 } else { world.random(faults.skew_ms) };
             world.machines.push(Machine { setup, node: None, disk, ahead_ms, connector });
@@ -152,7 +172,7 @@ impl World {
     }
 
     /// A number below `bound`, from the seed alone.
-    fn random(&mut self, bound: u64) -> u64 {
+    pub fn random(&mut self, bound: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -173,18 +193,16 @@ impl World {
         self.now
     }
 
+    /// What a node's clock says.
+    pub fn clock(&self, at: usize) -> Timestamp {
+        self.now.plus_ms(self.machines[at].ahead_ms)
+    }
+
     /// People at all nodes say things while things go wrong.
     pub fn converse(&mut self, lines: usize) {
         for _ in 0..lines {
             let at = self.random(self.machines.len() as u64) as usize;
-            if self.chance(self.faults.partition) {
-                let other = self.random(self.machines.len() as u64) as usize;
-                let cut = self.random(2) == 0;
-                self.cut(at, other, cut);
-            }
-            if self.chance(self.faults.far_side) {
-                self.far_side.away = !self.far_side.away;
-            }
+            self.misfortune(at);
             let lines = if self.faults.burst > 0 && self.chance(10) { self.faults.burst } else { 1 };
             for _ in 0..lines {
                 self.say(at);
@@ -195,6 +213,38 @@ impl World {
             let pause = self.random(3_000);
             self.step_until(self.now.plus_ms(pause));
         }
+    }
+
+    /// Perhaps the network parts, or the far side goes away or comes back.
+    pub fn misfortune(&mut self, at: usize) {
+        if self.chance(self.faults.partition) {
+            let other = self.random(self.machines.len() as u64) as usize;
+            let cut = self.random(2) == 0;
+            self.cut(at, other, cut);
+        }
+        if self.chance(self.faults.far_side) {
+            self.far_side.away = !self.far_side.away;
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// `None` while it is down.
+    pub fn node(&self, at: usize) -> Option<&Node> {
+        self.machines[at].node.as_ref()
+    }
+
+    /// For how long it has been up.
+    pub fn up_for_ms(&self, at: usize) -> u64 {
+        self.now.since_ms(self.sessions[self.session_of[at]].since)
+    }
+
+    /// The messages that a node's listener shows, without those it withdrew.
+    pub fn on_screen(&self, at: usize) -> Vec<EventId> {
+        let session = &self.sessions[self.session_of[at]];
+        session.messages.iter().copied().collect()
     }
 
     /// Everything works again; time passes until nothing more happens.
@@ -255,7 +305,14 @@ impl World {
         machine.node = Some(node);
         machine.connector.clear();
         let from = machine.disk.log.len() as u64;
-        self.sessions.push(Session { at, from, to: None, shown: Vec::new() });
+        self.sessions.push(Session {
+            at,
+            from,
+            to: None,
+            shown: Vec::new(),
+            since: self.now,
+            messages: BTreeSet::new(),
+        });
         self.session_of[at] = self.sessions.len() - 1;
         self.feed(at, Input::DoorOpened(Door::Listener));
         self.feed(at, Input::DoorOpened(Door::Matrix));
@@ -285,6 +342,9 @@ impl World {
 
     fn say(&mut self, at: usize) {
         self.said += 1;
+        if self.faults.market > 0 && self.chance(self.faults.market) {
+            return self.deal(at);
+        }
         let name = format!("user{}at{at}", self.random(3));
         let profile = Profile { username: name.clone(), ..Profile::default() };
         let actor = Actor::Person { account: name, profile };
@@ -306,6 +366,43 @@ impl World {
             }
         };
         self.submit(at, actor, intent);
+    }
+
+    /// Somebody issues tokens, offers some for another's, or solves what waits.
+    fn deal(&mut self, at: usize) {
+        let name = format!("dealer{at}");
+        let profile = Profile { username: name.clone(), ..Profile::default() };
+        let actor = Actor::Person { account: name, profile };
+        let channel = ChannelRef::Name("#sim".into());
+        let coin = |of: usize| Amount { quantity: 1, name: format!("coin{of}"), issuer: None };
+        let other = (at + 1 + self.random(self.machines.len() as u64 - 1) as usize) % self.machines.len();
+        let wish = match self.random(6) {
+            0 => Wish::IssueToken { name: format!("coin{at}"), quantity: ISSUED },
+            1..=3 => {
+                let terms = Terms { lasts_ms: 3_600_000, ..Terms::default() };
+                Wish::Swap { gives: coin(at), wants: coin(other), terms }
+            }
+            _ => {
+                return self.submit(at, actor, Intent::Solve { channel: Some(channel) });
+            }
+        };
+        self.submit(at, actor, Intent::Market { channel, wish });
+    }
+
+    /// What people own, as each node sees it.
+    pub fn holdings(&self) -> Vec<Vec<HoldingView>> {
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let holdings = |node: &Node| {
+            let channel = node.channels().into_iter().find(|channel| channel.name == "#sim");
+            channel.map(|channel| node.market_of(&channel.id).holdings).unwrap_or_default()
+        };
+        nodes.map(holdings).collect()
+    }
+
+    /// Whether an event counts, as node 0 sees it.
+    pub fn counts(&self, event: &EventId) -> bool {
+        let node = self.machines[0].node.as_ref().expect("up at rest");
+        node.is_effective(event)
     }
 
     /// A stranger comes up and says what it overheard, bent or not, and what nobody ever said.
@@ -330,7 +427,7 @@ impl World {
         }
     }
 
-    fn submit(&mut self, at: usize, actor: Actor, intent: Intent) {
+    pub fn submit(&mut self, at: usize, actor: Actor, intent: Intent) {
         let known = match &intent {
             Intent::SendMessage { content, .. } => content.origin.as_ref().and_then(|origin| {
                 let key = (origin.link.clone(), origin.external_id.clone());
@@ -444,20 +541,37 @@ impl World {
                 if !matches!(delivery.news.what, What::Linked(_) | What::Unlinked(_)) {
                     self.sessions[session].shown.push(delivery.news.event);
                 }
+                if matches!(delivery.news.what, What::Message(_)) {
+                    self.sessions[session].messages.insert(delivery.news.event);
+                }
             }
             Output::Deliver { delivery, .. } => self.hand_to_connector(at, *delivery),
             // The listener's own: a message became void, or counts again.
-            Output::DeliverStored { link: None, .. } => {}
+            Output::DeliverStored { link: None, position, .. } => {
+                let (now, machine) = (self.clock(at), &self.machines[at]);
+                let stored = &machine.disk.log[&position];
+                let news = machine.node.as_ref().and_then(|node| node.news_of(now, stored));
+                let (event, messages) = (stored.id, &mut self.sessions[self.session_of[at]].messages);
+                match news.map(|news| news.what) {
+                    Some(What::Message(_)) => messages.insert(event),
+                    _ => messages.remove(&event),
+                };
+            }
             Output::DeliverStored { id, link, uncertain, position, .. } => {
+                let now = self.clock(at);
                 let machine = &self.machines[at];
                 let stored = machine.disk.log.get(&position).expect("what is delivered was stored");
-                let news = machine.node.as_ref().and_then(|node| node.news_of(stored)).expect("visible");
-                self.hand_to_connector(at, Delivery { id, link, uncertain, news });
+                let Some(node) = &machine.node else { return };
+                match node.delivery_of(now, link.as_ref(), stored) {
+                    Ok(news) => self.hand_to_connector(at, Delivery { id, link, uncertain, news }),
+                    Err(lapse) => self.feed(at, Input::Lapsed { delivery: id, lapse }),
+                }
             }
             Output::SendEvents { to, positions, more } => {
-                let log = &self.machines[at].disk.log;
-                let parcels: Vec<_> =
-                    positions.iter().filter_map(|position| log.get(position)?.parcel()).collect();
+                let (now, machine) = (self.clock(at), &self.machines[at]);
+                let Some(node) = &machine.node else { return };
+                let stored = positions.iter().filter_map(|position| machine.disk.log.get(position));
+                let parcels: Vec<_> = stored.filter_map(|stored| node.parcel_of(now, stored)).collect();
                 for packet in Packet::pack(parcels, limits::PACKET_BYTES, more) {
                     self.transmit(at, to, &packet);
                 }
@@ -497,7 +611,12 @@ impl World {
             };
             for _ in 0..copies {
                 let after_ms = 1 + self.random(200);
-                let bytes = packet.encode();
+                let bytes = if self.faults.strip > 0 && self.chance(self.faults.strip) {
+                    self.stripped += 1;
+                    stripped(packet).encode()
+                } else {
+                    packet.encode()
+                };
                 self.overheard.push_back(bytes.clone());
                 if self.overheard.len() > OVERHEARD {
                     self.overheard.pop_front();
@@ -524,7 +643,7 @@ impl World {
             .log
             .values()
             .filter(|stored| stored.visible)
-            .filter_map(|stored| node.news_of(stored));
+            .filter_map(|stored| node.news_of(self.clock(0), stored));
         news.filter(|news| match &news.what {
             What::Message(content) => {
                 content.origin.as_ref().is_none_or(|origin| origin.link != far_side::link())
@@ -557,4 +676,13 @@ impl World {
         let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
         nodes.flat_map(|node| node.refused().values()).sum()
     }
+}
+
+/// The same without any text.
+fn stripped(packet: &Packet) -> Packet {
+    let mut packet = packet.clone();
+    if let Packet::Events { parcels, .. } = &mut packet {
+        parcels.iter_mut().for_each(|parcel| parcel.payload = None);
+    }
+    packet
 }

@@ -1,30 +1,31 @@
 //! What the others say and do: people and their messages for the node. It trusts no nick for more
 //! than a name.
 
-use std::collections::BTreeSet;
-
 use irc::proto::{Command, Message};
 
-use super::{CONTROL, Output, SPEAKERS, Session, report_output};
-use crate::base::Timestamp;
-use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::{Content, Envelope, Origin, Style};
-use crate::chat::profile::Profile;
+use super::{Asked, CONTROL, Session, report_output};
+use crate::base::{EventId, Timestamp, limits};
+use crate::chat::intent::{ChannelRef, Intent, Submission};
+use crate::chat::message::{Content, Envelope, Origin, Relation, Style};
+use crate::irc::network::channel::Agreement;
 use crate::irc::network::clock;
-use crate::irc::network::queue::Place;
 use crate::irc::proto::format::{irc_to_html, strip};
 
 impl Session {
     /// Our own line came back.
     pub(super) fn echo(&mut self, target: &str, message: &Message) {
         let Some(line) = &self.line else { return };
-        if !line.enabled.contains("echo-message") {
+        // What bears a label was dealt with by it.
+        if !line.enabled.contains("echo-message") || tag(message, "label").is_some() {
             return;
         }
         let mut done = Vec::new();
-        let key = line.support.fold(target);
-        if let Some(channel) = self.channels.get_mut(&key) {
-            channel.confirm_first(tag(message, "msgid").map(str::to_owned), &mut done);
+        let (key, id) = (line.support.fold(target), tag(message, "msgid"));
+        if let Some(channel) = self.channels.get_mut(&key)
+            && let Some(event) = channel.echoed(None, id, &mut done)
+            && let Some(id) = id
+        {
+            self.known.named(event, id, true);
         }
         self.out.extend(done.into_iter().map(report_output));
     }
@@ -49,86 +50,75 @@ impl Session {
             None if notice => (Style::Notice, text),
             None => (Style::Text, text),
         };
-        let body = strip(text);
+        let key = self.fold(target);
+        if !self.channels.contains_key(&key) || (style == Style::Text && self.command(now, nick, &key, text))
+        {
+            return;
+        }
+        let body = plain(text);
+        if body.trim().is_empty() {
+            return;
+        }
+        let formatted = if body.contains('\n') { None } else { irc_to_html(text) };
+        let relation = self.answers(message).map(Relation::Reply);
+        let envelope = Envelope { relation, ..Envelope::default() };
+        self.said(now, nick, key, Content { style, body, formatted, origin: None, envelope }, message);
+    }
+
+    /// Hands in what somebody said.
+    fn said(&mut self, now: Timestamp, nick: &str, key: String, content: Content, message: &Message) {
         let Some(line) = &mut self.line else { return };
-        let key = line.support.fold(target);
-        let Some(channel) = self.channels.get(&key).filter(|_| !body.trim().is_empty()) else { return };
+        let Some(channel) = self.channels.get_mut(&key) else { return };
+        if channel.state.agreement != Agreement::Given {
+            return;
+        }
         line.taken_in += 1;
         let made_id = || format!("{}-{}", line.since.0, line.taken_in);
-        let external_id = tag(message, "msgid").map_or_else(made_id, str::to_owned);
+        let id = tag(message, "msgid").map(str::to_owned);
+        let external_id = id.clone().unwrap_or_else(made_id);
         let said_at = tag(message, "time").and_then(clock::parse).unwrap_or(now).min(now);
+        channel.state.heard_until = channel.state.heard_until.max(Some(said_at));
         let via = Some(channel.link.clone());
         let origin = Some(Origin { link: channel.link.clone(), external_id, said_at });
-        let formatted = irc_to_html(text);
-        let content = Content { style, body, formatted, origin, envelope: Envelope::default() };
-        let intent = Intent::SendMessage { channel: ChannelRef::Id(channel.id), content };
-        let folded = line.support.fold(nick);
-        if line.speakers.len() < SPEAKERS || line.speakers.contains_key(&folded) {
-            let (_, channels) =
-                line.speakers.entry(folded).or_insert_with(|| (nick.to_owned(), BTreeSet::new()));
-            channels.insert(key);
-        }
+        let channel = ChannelRef::Id(channel.id);
+        let is_words = !matches!(content.envelope.relation, Some(Relation::Reaction(_)));
+        let (author, body) = (nick.to_owned(), content.body.clone());
+        let intent = Intent::SendMessage { channel, content: Content { origin, ..content } };
+        let nick_key = line.support.fold(nick);
+        self.people.speaks(&nick_key, &key);
         let actor = self.person(nick);
         let submission = Submission { actor, intent, via, join_first: true, tag: 0 };
-        self.out.push(Output::Submit(Box::new(submission)));
+        let asked = Asked::Spoke { channel: key, nick: nick_key, author, body, id };
+        self.wish(submission, Some(asked).filter(|_| is_words));
     }
 
-    /// A person on the network. Their account is their nick: whoever takes the nick later is taken
-    /// for them, as everybody on the channel would; nothing but the name depends on it.
-    pub(super) fn person(&self, nick: &str) -> Actor {
-        let network = &self.setup.network;
-        let end = (0..=nick.len().min(64)).rev().find(|at| nick.is_char_boundary(*at)).unwrap_or(0);
-        let home = format!("{nick}@{network}");
-        let profile = Profile { username: nick[..end].to_owned(), display_name: String::new(), home };
-        Actor::Person { account: format!("{}@{network}", self.fold(nick)), profile }
+    /// The message that a line answers, where it says so and we know it.
+    fn answers(&self, message: &Message) -> Option<EventId> {
+        let id = tag(message, "+reply").or_else(|| tag(message, "+draft/reply"))?;
+        self.known.by_id(id)
     }
 
-    /// Somebody left one channel, or all.
-    pub(super) fn gone(&mut self, nick: &str, channel: Option<&str>, reason: Option<&str>) {
-        let Some(line) = &mut self.line else { return };
-        let key = line.support.fold(nick);
-        let channel = channel.map(|channel| line.support.fold(channel));
-        let Some((nick, channels)) = line.speakers.get_mut(&key) else { return };
-        let nick = nick.clone();
-        let left: Vec<_> =
-            channels.iter().filter(|c| channel.as_ref().is_none_or(|one| one == *c)).cloned().collect();
-        channels.retain(|c| !left.contains(c));
-        if channels.is_empty() {
-            line.speakers.remove(&key);
-        }
-        for id in left.iter().filter_map(|key| Some(self.channels.get(key)?.id)) {
-            let intent = Intent::LeaveChannel {
-                channel: ChannelRef::Id(id),
-                reason: strip(reason.unwrap_or_default()),
-            };
-            let actor = self.person(&nick);
-            let submission = Submission { actor, intent, via: None, join_first: false, tag: 0 };
-            self.out.push(Output::Submit(Box::new(submission)));
-        }
+    /// Somebody put a sign to a message (`+draft/react`).
+    pub(super) fn reacted(&mut self, nick: &str, target: &str, message: &Message) {
+        let Some(now) = self.line.as_ref().map(|line| line.heard) else { return };
+        let sign = tag(message, "+react").or_else(|| tag(message, "+draft/react")).map(strip);
+        let sign = sign.filter(|sign| !sign.trim().is_empty() && sign.len() <= limits::REACTION_BYTES);
+        let (Some(sign), Some(event)) = (sign, self.answers(message)) else { return };
+        let mut content = Content::text(sign);
+        content.envelope.relation = Some(Relation::Reaction(event));
+        let key = self.fold(target);
+        self.said(now, nick, key, content, message);
     }
 
-    pub(super) fn kicked(
-        &mut self,
-        now: Timestamp,
-        by: &str,
-        channel: &str,
-        whom: &str,
-        reason: Option<&str>,
-    ) {
-        let Some(line) = &self.line else { return };
-        let reason = reason.unwrap_or_default();
-        if line.support.fold(whom) == line.support.fold(&line.nick) {
-            self.put_out(now, channel, format!("kicked by {by}: {reason}"));
-        } else {
-            self.gone(whom, Some(channel), Some(&format!("kicked by {by}: {reason}")));
-        }
-    }
-
-    pub(super) fn joined(&mut self, now: Timestamp, channel: &str) {
-        let key = self.fold(channel);
-        if let Some(channel) = self.channels.get_mut(&key) {
-            channel.place = Place::Joined { since_ms: now.0 };
-        }
+    /// Somebody took a message back (`draft/message-redaction`).
+    pub(super) fn redacted(&mut self, nick: &str, target: &str, id: &str, reason: &str) {
+        let Some(target_event) = self.known.by_id(id) else { return };
+        let (key, reason) = (self.fold(target), strip(reason));
+        self.moderate(nick, &key, "taking a message back".into(), |channel| Intent::RedactMessage {
+            channel,
+            target: target_event,
+            reason,
+        });
     }
 
     /// Answers what a client is asked by the protocol between clients, to the asker alone.
@@ -148,7 +138,12 @@ impl Session {
     }
 }
 
-fn tag<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+/// A text without codes, its line breaks kept.
+fn plain(text: &str) -> String {
+    text.split('\n').map(strip).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn tag<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     let tags = message.tags.as_ref()?;
     tags.iter().find(|tag| tag.0 == name)?.1.as_deref().filter(|value| !value.is_empty())
 }

@@ -3,7 +3,8 @@
 
 use std::ops::Bound;
 
-use irc::proto::Command;
+use irc::proto::message::Tag;
+use irc::proto::{Command, Message};
 
 use super::{
     BATCH, ECHO_PATIENCE_MS, Fence, JOIN_PATIENCE_MS, MUTED_MS, Output, REJOIN_FIRST_MS, REJOIN_MAX_MS,
@@ -12,8 +13,9 @@ use super::{
 use crate::base::Timestamp;
 use crate::chat::message::{Content, Link};
 use crate::chat::view::What;
+use crate::irc::network::channel::{Agreement, State};
 use crate::irc::network::queue::{Channel, Place};
-use crate::irc::network::render::render;
+use crate::irc::network::render::{Lines, Utterance, View, render};
 use crate::node::{Delivery, Outcome};
 
 impl Session {
@@ -21,6 +23,9 @@ impl Session {
     pub(super) fn put_out(&mut self, now: Timestamp, name: &str, reason: String) {
         let key = self.fold(name);
         let Some(channel) = self.channels.get_mut(&key) else { return };
+        if channel.state.agreement == Agreement::Stopped {
+            return;
+        }
         if let Place::Joined { since_ms } = channel.place
             && now.0.saturating_sub(since_ms) > REJOIN_MAX_MS
         {
@@ -62,7 +67,9 @@ impl Session {
             return self.out.push(report_output((delivery.id, Outcome::Failed { reason })));
         };
         let mut report = channel.push(delivery);
-        if let Place::Refused { until_ms, reason } = &channel.place {
+        if let Place::Refused { until_ms, reason } = &channel.place
+            && channel.state.agreement != Agreement::Stopped
+        {
             let (wait_ms, reason) = (until_ms.saturating_sub(now.0), reason.clone());
             report = report.or_else(|| channel.give_back(Some(wait_ms), &reason));
         }
@@ -105,6 +112,7 @@ impl Session {
         let mut count = self.channels.values().filter(|channel| inside(&channel.place)).count();
         for channel in self.channels.values_mut() {
             let due = match channel.place {
+                _ if channel.state.agreement == Agreement::Stopped => false,
                 Place::Outside => true,
                 Place::Refused { until_ms, .. } => now.0 >= until_ms,
                 Place::Joining { since_ms } => now.0.saturating_sub(since_ms) >= JOIN_PATIENCE_MS,
@@ -133,8 +141,13 @@ impl Session {
         if self.channels.values().map(Channel::unconfirmed).sum::<usize>() >= UNCONFIRMED {
             return None;
         }
-        let speaks =
-            |channel: &Channel| matches!(channel.place, Place::Joined { .. }) && channel.is_waiting();
+        // Once the operators said no, what waits is reported as not carried, wherever we are.
+        let speaks = |channel: &Channel| match (&channel.place, channel.state.agreement) {
+            (_, Agreement::Stopped) => channel.has_deliveries(),
+            (Place::Joined { .. }, Agreement::Unasked) => channel.has_announcements(),
+            (Place::Joined { .. }, _) => channel.is_waiting(),
+            _ => false,
+        };
         let (turn, all) = (&self.turn, &self.channels);
         let after = all.range::<String, _>((Bound::Excluded(turn), Bound::Unbounded));
         let mut next = after.chain(all.range::<String, _>(..=turn));
@@ -143,6 +156,7 @@ impl Session {
 
     /// Says the next line of a channel, if its deliveries have one left.
     pub(super) fn say(&mut self, now: Timestamp, key: String) -> bool {
+        let operator = self.line.as_ref().is_some_and(|line| self.is_operator(&line.nick, &key));
         let Some(line) = &mut self.line else { return false };
         let Some(channel) = self.channels.get_mut(&key) else { return false };
         let own = line.user_host.as_deref().map_or(10 + 1 + 63, str::len);
@@ -150,20 +164,44 @@ impl Session {
         // ":nick!user@host PRIVMSG #channel :text\r\n", as the others receive it.
         let frame = 1 + line.nick.len() + 1 + own + " PRIVMSG ".len() + name.len() + " :\r\n".len();
         let room = line.support.line_len.saturating_sub(frame);
-        let (link, quotes) = (channel.link.clone(), &self.quotes);
-        let render = |delivery: &Delivery| match foreign(delivery, &link) {
-            Some(reason) => Err(reason),
-            None => Ok(render(&delivery.news, quotes, now, room)),
-        };
+        let (link, known, people) = (channel.link.clone(), &mut self.known, &self.people);
+        let network = self.setup.network.as_str();
         let mut done = Vec::new();
-        let text = channel.next_line(line.sequence + 1, render, &mut done);
+        let render = |delivery: &Delivery, state: &mut State| -> Result<Lines, String> {
+            foreign(delivery, &link)?;
+            agreed(state.agreement, &name)?;
+            let mut view = View {
+                network,
+                channel: &key,
+                state,
+                known: &*known,
+                people,
+                support: &line.support,
+                operator,
+                tags: line.enabled.contains("message-tags"),
+                redacts: line.enabled.contains("draft/message-redaction"),
+                now,
+                room,
+            };
+            let lines = render(&delivery.news, &mut view)?;
+            known.note(&delivery.news, network);
+            Ok(lines)
+        };
+        let next = channel.next_line(line.sequence + 1, render, &mut done);
         self.out.extend(done.into_iter().map(report_output));
-        self.turn = key;
-        let Some((notice, text)) = text else { return false };
+        self.turn.clone_from(&key);
+        let Some(utterance) = next else { return false };
         line.sequence += 1;
         line.last_said = now;
-        let command = if notice { Command::NOTICE(name, text) } else { Command::PRIVMSG(name, text) };
-        self.out.push(Output::Send(command.into()));
+        let labels = line.enabled.contains("labeled-response");
+        let is_echoed = matches!(utterance, Utterance::Say { .. });
+        line.unechoed |= !labels && !is_echoed;
+        let mut message = message(name, utterance);
+        if labels {
+            let label = Tag("label".into(), Some(format!("mc{}", line.sequence)));
+            message.tags.get_or_insert_default().insert(0, label);
+        }
+        self.out.push(Output::Send(message));
         true
     }
 
@@ -176,7 +214,8 @@ impl Session {
         if !self.is_unconfirmed() || unfenced == 0 {
             return false;
         }
-        if line.enabled.contains("echo-message") {
+        let answers = |capability: &str| line.enabled.contains(capability);
+        if (answers("echo-message") || answers("labeled-response")) && !(idle && line.unechoed) {
             return idle && now.since_ms(line.last_said) >= ECHO_PATIENCE_MS;
         }
         unfenced >= BATCH || (idle && line.fences.is_empty())
@@ -186,6 +225,7 @@ impl Session {
         let Some(line) = &mut self.line else { return };
         line.fence_number += 1;
         line.fenced = line.sequence;
+        line.unechoed = false;
         let number = line.fence_number;
         line.fences.push_back(Fence { number, covers: line.sequence, sent: now });
         self.out.push(Output::Send(Command::PING(format!("mc{number}"), None).into()));
@@ -208,15 +248,41 @@ impl Session {
     }
 }
 
-/// Why a message must not go to that link: it came from there, or from another IRC network, whose
-/// operators forbid carrying their talk elsewhere.
-fn foreign(delivery: &Delivery, link: &Link) -> Option<String> {
-    let What::Message(Content { origin: Some(origin), .. }) = &delivery.news.what else { return None };
-    match (&origin.link, link) {
-        (from, to) if from == to => Some("it came from there".into()),
-        (Link::Irc { network: from, .. }, Link::Irc { network: to, .. }) if from != to => {
-            Some(format!("nothing is carried from one IRC network ({from}) to another"))
+/// The line that says it.
+fn message(channel: String, utterance: Utterance) -> Message {
+    let raw = |command: &str, args: Vec<String>| Command::Raw(command.to_owned(), args).into();
+    match utterance {
+        Utterance::Say { notice, text, reply } => {
+            let say = if notice { Command::NOTICE } else { Command::PRIVMSG };
+            let tags = reply.map(|id| vec![Tag("+draft/reply".into(), Some(id))]);
+            Message { tags, prefix: None, command: say(channel, text) }
         }
-        _ => None,
+        Utterance::Redact { id, reason } => raw("REDACT", vec![channel, id, reason]),
+        Utterance::Topic(topic) => Command::TOPIC(channel, Some(topic)).into(),
+        Utterance::Kick { nick, reason } => Command::KICK(channel, nick, Some(reason)).into(),
+        Utterance::Mode { change, argument } => raw("MODE", vec![channel, change.to_owned(), argument]),
+    }
+}
+
+/// A message must not go to a link that it came from, nor from another IRC network, whose operators
+/// forbid carrying their talk elsewhere. The same holds for what was done to people: the node sees
+/// to that.
+fn foreign(delivery: &Delivery, link: &Link) -> Result<(), String> {
+    let What::Message(Content { origin: Some(origin), .. }) = &delivery.news.what else { return Ok(()) };
+    match (&origin.link, link) {
+        (from, to) if from == to => Err("it came from there".into()),
+        (Link::Irc { network: from, .. }, Link::Irc { network: to, .. }) if from != to => {
+            Err(format!("nothing is carried from one IRC network ({from}) to another"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Nothing goes to a channel whose operators did not agree.
+fn agreed(agreement: Agreement, channel: &str) -> Result<(), String> {
+    match agreement {
+        Agreement::Given => Ok(()),
+        Agreement::Unasked | Agreement::Asked => Err(format!("no operator of {channel} has allowed it yet")),
+        Agreement::Stopped => Err(format!("an operator of {channel} said stop")),
     }
 }

@@ -1,106 +1,204 @@
 //! The hub: everything the IRC listener decides, as one sans-IO state machine. Clients' lines, news
 //! and answers of the node go in; lines to clients and wishes to the node come out.
 //!
-//! Who is who: a client is a user by its nick (there are no accounts yet). The first nick a user
-//! registers with, folded, is the account; the node derives the identity from it. Several clients
-//! from the **same host** under one nick are one user and kept in step; from **another host** the
-//! nick is refused (433) as long as one of the user's clients is connected. Whoever comes once all
-//! are gone and gives that nick is taken for its owner: only a server password guards against that
-//! until accounts exist. Where a person from elsewhere has the nick of a client, the client keeps
-//! it and the other is shown with the first characters of their identity.
+//! Who is who: a **person** is whom the node derives an identity for. An account is one person for
+//! ever. Without an account, a client is the person of its nick (`Guests::Stay`: several clients from
+//! the same host under one nick are one user, and whoever comes back under it goes on) or a person
+//! of its own (`Guests::Leave`). The nick that is an account's name is its owner's alone. Several
+//! clients of one account are one user and kept in step. Where a person from elsewhere has the nick
+//! of a client, the client keeps it and the other is shown with the first characters of their identity.
 //!
-//! Membership outlives a connection: QUIT is being away, PART is leaving. Each user has a cursor
-//! per channel: the log position that a client of theirs has confirmed (by answering a PING that
-//! names it). It is kept by the node; what comes after it is replayed at the next JOIN.
+//! Membership of those who stay outlives a connection: QUIT is being away, PART is leaving. Each has
+//! a cursor per channel: the log position that a client of theirs has confirmed (by answering a PING
+//! that names it). It is kept by the node; what comes after it is replayed at the next JOIN. Those
+//! who do not stay leave their channels as they go, as on any IRC server.
+//!
+//! A client's lines are answered in their order: while the node has one in hand, later ones wait;
+//! messages alone follow each other at once.
 //!
 //! It must never show a line twice within one connection, show a live line of a channel before a
 //! replayed one, or show anybody a message before the node has made it durable.
 
 mod channels;
+mod command;
+mod direct;
+mod group;
+mod history;
+mod invite;
+mod list;
+mod login;
+mod message;
+mod mode;
+mod monitor;
+mod multiline;
 mod news;
-mod queries;
+mod oper;
+mod policy;
+mod presence;
 mod registration;
 mod replay;
+mod role;
+mod server;
+mod service;
 #[cfg(test)]
 pub mod stand_in;
 #[cfg(test)]
 mod tests;
+mod welcome;
+mod who;
+mod whois;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::accounts::Accounts;
 use super::caps::Cap;
 use super::line::{Input, Line};
+use super::mask::Face;
+use super::modes::Modes;
 use super::names::Names;
 use super::respond::{self, Wanted};
-use super::session::{ClientId, Session, Stage};
+use super::session::{ClientId, Peer, Session, Stage};
 use super::{casemap, render};
-use crate::base::{ChannelId, Identity, Timestamp};
+use crate::base::config::Guests;
+use crate::base::{ChannelId, EventId, Identity, Timestamp};
 use crate::chat::intent::{Actor, Intent, Submission};
 use crate::chat::name::ChannelName;
+use crate::chat::policy::Policy;
 use crate::chat::profile::Profile;
 use crate::chat::view::{ChannelView, Member};
 use crate::node::{Receipt, Refusal};
 use crate::port::HistoryQuery;
-
-/// How long a wish that the node has accepted waits for its news before its label is given up.
-const REQUEST_MS: u64 = 60_000;
-/// Bytes of a label (IRCv3 labeled-response); a longer one is ignored.
-const LABEL_BYTES: usize = 64;
+use direct::Directs;
+use group::Group;
+pub use login::{Done, Work};
+use whois::Departed;
 
 /// What the hub is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The name of the server in every line.
     pub server: String,
+    pub network: String,
+    /// What this server is, in a few words.
+    pub description: String,
     /// What `PASS` must give, if anything.
     pub password: Option<String>,
     pub started: Timestamp,
     /// The tag before the first one used. Random, so that no other door's tags are taken for ours.
     pub tags_from: u64,
+    /// Random; what the hub needs of chance comes from it.
+    pub seed: [u8; 32],
+    pub guests: Guests,
+    /// Whether anybody may register an account, and whether before they are connected.
+    pub registration: bool,
+    pub before_connect: bool,
+    /// Whether memberships of accounts outlive their last connection, unless they say otherwise.
+    pub always_on: bool,
+    /// Operators and their passwords.
+    pub opers: Vec<(String, String)>,
+    pub motd: Vec<String>,
+    /// The TLS port that clients are told to use, and for how long (STS).
+    pub sts: Option<(u16, u64)>,
+    /// Whether hosts are shown as a hash.
+    pub cloak: bool,
 }
 
 /// What the hub wants done, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// A line for a client, without its CR LF.
-    Send { client: ClientId, line: Arc<str> },
+    Send {
+        client: ClientId,
+        line: Arc<str>,
+    },
     /// No more for this client: send what is queued, then close. It is gone for the hub already.
-    Close { client: ClientId },
+    Close {
+        client: ClientId,
+    },
+    /// Do not read this client until [`Effect::Resume`].
+    Pause {
+        client: ClientId,
+    },
+    Resume {
+        client: ClientId,
+    },
     /// Answer with [`Hub::answered`]; the tag is the submission's.
     Submit(Box<Submission>),
     /// Answer with [`Hub::history`].
-    History { query: u64, what: HistoryQuery },
+    History {
+        query: u64,
+        what: HistoryQuery,
+    },
     /// Keep a note; an empty value forgets it. Needs no answer.
-    Remember { key: String, value: Vec<u8> },
+    Remember {
+        key: String,
+        value: Vec<u8>,
+    },
+    /// Keep a note and answer with [`Hub::done`] once it is durable.
+    Keep {
+        job: u64,
+        key: String,
+        value: Vec<u8>,
+    },
+    /// What takes long; answer with [`Hub::done`].
+    Compute {
+        job: u64,
+        work: Work,
+    },
+    /// Read certificates anew; answer with [`Hub::done`].
+    Reload {
+        job: u64,
+    },
     /// Say [`Hub::drained`] once everything sent to the client so far has left.
-    Drain { client: ClientId },
+    Drain {
+        client: ClientId,
+    },
 }
 
 /// The state machine.
 pub struct Hub {
     settings: Settings,
     sessions: BTreeMap<ClientId, Session>,
-    /// Users with a client, by account.
+    /// Users with a client, by person.
     users: BTreeMap<String, User>,
-    /// Identities of accounts, connected or not.
+    accounts: Accounts,
+    /// Identities of persons, connected or not.
     identities: BTreeMap<String, Identity>,
-    accounts: BTreeMap<Identity, String>,
+    persons: BTreeMap<Identity, String>,
     names: Names,
     rooms: BTreeMap<ChannelId, Room>,
     by_name: BTreeMap<String, ChannelId>,
     cursors: BTreeMap<(String, ChannelId), u64>,
+    /// Read markers of persons, by target.
+    markers: BTreeMap<(String, String), Timestamp>,
     requests: BTreeMap<u64, Request>,
-    /// History queries under way: who for.
-    queries: BTreeMap<u64, (ClientId, ChannelId)>,
+    /// History queries under way.
+    queries: BTreeMap<u64, history::Query>,
+    jobs: BTreeMap<u64, login::Job>,
+    groups: BTreeMap<u64, Group>,
+    /// The group whose line is being handled.
+    current: Option<u64>,
+    directs: Directs,
+    departed: VecDeque<Departed>,
+    monitored: BTreeMap<String, BTreeSet<ClientId>>,
+    /// Those who were shown to quit, until the node has taken them out of the channel.
+    quitting: BTreeSet<(Identity, ChannelId)>,
+    /// Most users at a time.
+    most_users: usize,
     last_tag: u64,
     last_query: u64,
     last_batch: u64,
+    last_group: u64,
+    last_random: u64,
     /// Users whose JOIN was answered before the news of the channel came.
     late: Vec<(String, ChannelId)>,
-    capture: Option<Capture>,
-    /// Tags submitted while the present line is handled.
-    submitted: Vec<u64>,
+    /// Those who did not stay and were not taken out of their channels: the node stopped before.
+    leftover: Vec<(String, Identity)>,
+    /// Messages taken back lately: a page of the past may have been read before.
+    redacted: VecDeque<EventId>,
+    /// What hosts are hashed with; the same over restarts, so that masks keep meaning whom they meant.
+    cloak_key: [u8; 32],
     now: Timestamp,
     effects: Vec<Effect>,
 }
@@ -109,9 +207,19 @@ pub struct Hub {
 #[derive(Debug)]
 struct User {
     nick: String,
+    ident: String,
+    /// As others see it.
+    host: String,
     realname: String,
+    /// The name of their account.
+    account: Option<String>,
     away: Option<String>,
     sessions: BTreeSet<ClientId>,
+    /// User modes besides `o`: `i`, `w`, `B`, `R`, `g`.
+    modes: BTreeSet<char>,
+    invited: BTreeSet<ChannelId>,
+    silenced: Vec<String>,
+    accepted: BTreeSet<String>,
 }
 
 /// A channel, mirrored.
@@ -124,25 +232,22 @@ struct Room {
     created_at: Timestamp,
     members: BTreeMap<Identity, Member>,
     attached: BTreeSet<ClientId>,
+    modes: Modes,
+    policy: Policy,
 }
 
 /// A wish under way.
 #[derive(Debug)]
 struct Request {
     client: ClientId,
-    account: String,
+    person: String,
     wanted: Wanted,
     /// The channel or nick it is about, as the client wrote it.
     target: String,
-    label: Option<String>,
+    group: Option<u64>,
     at: Timestamp,
-    accepted: bool,
-}
-
-/// Lines to one client that will be one labeled response.
-struct Capture {
-    client: ClientId,
-    lines: Vec<Line>,
+    /// A message as the client wrote it.
+    live: Option<Arc<render::Live>>,
 }
 
 impl Hub {
@@ -154,40 +259,58 @@ impl Hub {
             settings,
             sessions: BTreeMap::new(),
             users: BTreeMap::new(),
+            accounts: Accounts::default(),
             identities: BTreeMap::new(),
-            accounts: BTreeMap::new(),
+            persons: BTreeMap::new(),
             names: Names::default(),
             rooms: BTreeMap::new(),
             by_name: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            markers: BTreeMap::new(),
             requests: BTreeMap::new(),
             queries: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            current: None,
+            directs: Directs::default(),
+            departed: VecDeque::new(),
+            monitored: BTreeMap::new(),
+            quitting: BTreeSet::new(),
+            most_users: 0,
             last_query: 0,
             last_batch: 0,
+            last_group: 0,
+            last_random: 0,
             late: Vec::new(),
-            capture: None,
-            submitted: Vec::new(),
+            leftover: Vec::new(),
+            redacted: VecDeque::new(),
+            cloak_key: [0; 32],
             effects: Vec::new(),
         };
+        for view in channels {
+            hub.mirror(view);
+        }
         for (key, value) in notes {
             hub.recall(&key, &value);
         }
-        for view in channels {
-            hub.mirror(view);
+        if hub.cloak_key == [0; 32] {
+            hub.cloak_key = hub.random();
+            let value = hub.cloak_key.to_vec();
+            hub.effects.push(Effect::Remember { key: "cloak".to_owned(), value });
         }
         hub
     }
 
     /// A client connected.
-    pub fn connected(&mut self, now: Timestamp, client: ClientId, host: String, secure: bool) {
+    pub fn connected(&mut self, now: Timestamp, client: ClientId, peer: Peer) {
         self.now = now;
-        self.sessions.insert(client, Session::new(host, secure, now));
+        self.sessions.insert(client, Session::new(peer, now));
     }
 
     /// A client's connection is gone. Does nothing for one that the hub closed itself.
-    pub fn disconnected(&mut self, now: Timestamp, client: ClientId) -> Vec<Effect> {
+    pub fn disconnected(&mut self, now: Timestamp, client: ClientId, reason: &str) -> Vec<Effect> {
         self.now = now;
-        self.drop_session(client);
+        self.drop_session(client, reason);
         self.take()
     }
 
@@ -197,14 +320,7 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(&client) else { return Vec::new() };
         session.heard_at = now;
         session.probed = false;
-        match input {
-            Input::TooLong => self.reply(client, 417, &[], "Input line was too long"),
-            Input::NotUtf8 => {
-                let line = Line::from(self.settings.server.as_str(), "FAIL").param("*").param("INVALID_UTF8");
-                self.emit(client, line.text("Your line was not valid UTF-8 and was not taken"));
-            }
-            Input::Line(line) => self.labeled(client, &line),
-        }
+        self.enqueue(client, input);
         self.take()
     }
 
@@ -214,8 +330,7 @@ impl Hub {
         match answer {
             Err(refusal) => {
                 if let Some(request) = self.requests.remove(&tag) {
-                    let (code, text) = respond::refusal(&request.wanted, &refusal);
-                    self.respond(&request, |hub| hub.reply(request.client, code, &[&request.target], &text));
+                    self.within(request.group, |hub| hub.refused(&request, &refusal));
                 }
             }
             Ok(receipt) => self.accepted(tag, &receipt),
@@ -223,17 +338,39 @@ impl Hub {
         self.take()
     }
 
+    fn refused(&mut self, request: &Request, refusal: &Refusal) {
+        if request.wanted == Wanted::Quit {
+            // They were no member any more.
+            let channel = request.target.parse().ok();
+            if let (Some(identity), Some(channel)) = (self.identities.get(&request.person), channel) {
+                self.quitting.remove(&(*identity, channel));
+            }
+            return;
+        }
+        if request.live.as_ref().is_some_and(|live| live.notice) {
+            return;
+        }
+        if let Wanted::Redact(id) = &request.wanted {
+            let code = match refusal {
+                Refusal::NotPermitted(_) | Refusal::NotAMember => "REDACT_FORBIDDEN",
+                _ => "UNKNOWN_MSGID",
+            };
+            return self.standard(
+                request.client,
+                "FAIL",
+                &["REDACT", code, &request.target, id],
+                &refusal.to_string(),
+            );
+        }
+        let (code, text) = respond::refusal(&request.wanted, refusal);
+        self.reply(request.client, code, &[&request.target], &text);
+    }
+
     /// Time passed: at least twice a second.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
         self.now = now;
-        let late = |request: &Request| request.accepted && now.since_ms(request.at) > REQUEST_MS;
-        let forgotten: Vec<u64> =
-            self.requests.iter().filter(|(_, r)| late(r)).map(|(tag, _)| *tag).collect();
-        for tag in forgotten {
-            if let Some(request) = self.requests.remove(&tag) {
-                self.respond(&request, |_| {});
-            }
-        }
+        self.take_out_leftover();
+        self.give_up_late();
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.check_alive(client);
             self.confirm(client);
@@ -246,112 +383,51 @@ impl Hub {
         self.sessions.len()
     }
 
+    /// Whether nothing is under way for anybody.
+    #[cfg(test)]
+    fn is_at_rest(&self) -> bool {
+        self.groups.is_empty() && self.jobs.is_empty() && self.queries.is_empty() && self.monitored.is_empty()
+    }
+
     fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// Handles a line and answers it under its label, if it has one: at once, or, where exactly one
-    /// wish came of it and nothing was said yet, when that wish is settled.
-    fn labeled(&mut self, client: ClientId, line: &Line) {
-        let labels = self.has(client, Cap::LabeledResponse);
-        let label = line.tagged("label").filter(|label| labels && (1..=LABEL_BYTES).contains(&label.len()));
-        self.submitted.clear();
-        let Some(label) = label else { return self.dispatch(client, line) };
-        self.capture = Some(Capture { client, lines: Vec::new() });
-        self.dispatch(client, line);
-        let silent = self.capture.as_ref().is_some_and(|capture| capture.lines.is_empty());
-        if let ([tag], true) = (self.submitted.as_slice(), silent)
-            && let Some(request) = self.requests.get_mut(tag)
-        {
-            request.label = Some(label.to_owned());
-            self.capture = None;
-            return;
-        }
-        self.release(label);
-    }
-
-    /// Runs what settles a request, so that what it says to the client carries the request's label.
-    fn respond(&mut self, request: &Request, act: impl FnOnce(&mut Self)) {
-        let Some(label) = request.label.as_deref().filter(|_| self.sessions.contains_key(&request.client))
-        else {
-            return act(self);
-        };
-        self.capture = Some(Capture { client: request.client, lines: Vec::new() });
-        act(self);
-        self.release(label);
-    }
-
-    /// Sends what was captured: as ACK, as one line, or as a batch.
-    fn release(&mut self, label: &str) {
-        let Some(Capture { client, mut lines }) = self.capture.take() else { return };
-        let server = self.settings.server.clone();
-        if lines.len() < 2 {
-            let line = lines.pop().unwrap_or_else(|| Line::from(server, "ACK"));
-            return self.emit(client, line.tag("label", label));
-        }
-        let id = self.batch_id();
-        let open = Line::from(server.as_str(), "BATCH").param(format!("+{id}")).param("labeled-response");
-        self.emit(client, open.tag("label", label));
-        for line in lines {
-            let line = if line.tagged("batch").is_some() { line } else { line.tag("batch", id.as_str()) };
-            self.emit(client, line);
-        }
-        self.emit(client, Line::from(server, "BATCH").param(format!("-{id}")));
-    }
-
-    fn batch_id(&mut self) -> String {
-        self.last_batch += 1;
-        format!("b{}", self.last_batch)
-    }
-
-    fn dispatch(&mut self, client: ClientId, line: &Line) {
-        let Some(session) = self.sessions.get(&client) else { return };
-        let registered = session.account().is_some();
-        let (known, least) = requirements(&line.command);
-        let anytime =
-            matches!(line.command.as_str(), "CAP" | "NICK" | "USER" | "PASS" | "PING" | "PONG" | "QUIT");
-        if !registered && !anytime {
-            return self.reply(client, 451, &[], "You have not registered: send NICK and USER first");
-        }
-        if !known {
-            return self.reply(client, 421, &[&line.command], "Unknown command");
-        }
-        if line.params.len() < least {
-            return self.reply(client, 461, &[&line.command], "Not enough parameters");
-        }
-        let params = &line.params;
-        match line.command.as_str() {
-            "CAP" => self.cap(client, params),
-            "NICK" => self.nick(client, params),
-            "USER" => self.user(client, params),
-            "PASS" => self.pass(client, params),
-            "PING" => self.ping(client, params),
-            "PONG" => self.pong(client, params),
-            "QUIT" => self.quit(client, params),
-            "AWAY" => self.away(client, params),
-            "SETNAME" => self.setname(client, params),
-            "JOIN" => self.join(client, params),
-            "PART" => self.part(client, params),
-            "TOPIC" => self.topic(client, params),
-            "PRIVMSG" | "NOTICE" => self.say(client, line),
-            // Typing and reactions have no place in the log yet; they are taken and go nowhere.
-            "TAGMSG" => {}
-            _ => self.query(client, line),
-        }
-    }
-
     /// Hands in a wish of the client's user.
     fn submit(&mut self, client: ClientId, wanted: Wanted, target: &str, intent: Intent) {
-        let Some(account) = self.account(client).map(str::to_owned) else { return };
-        let Some(user) = self.users.get(&account) else { return };
+        self.submit_live(client, wanted, target, intent, None);
+    }
+
+    /// The same, with a message as the client wrote it.
+    fn submit_live(
+        &mut self,
+        client: ClientId,
+        wanted: Wanted,
+        target: &str,
+        intent: Intent,
+        live: Option<render::Live>,
+    ) {
+        let Some(person) = self.person_of(client).map(str::to_owned) else { return };
+        let Some(user) = self.users.get(&person) else { return };
         let profile = Profile { username: user.nick.clone(), ..Profile::default() };
+        let group = self.expect();
+        self.hand_in((client, &person, profile), wanted, target, intent, (group, live));
+    }
+
+    fn hand_in(
+        &mut self,
+        (client, person, profile): (ClientId, &str, Profile),
+        wanted: Wanted,
+        target: &str,
+        intent: Intent,
+        (group, live): (Option<u64>, Option<render::Live>),
+    ) {
         self.last_tag += 1;
         let tag = self.last_tag;
-        let (target, at) = (target.to_owned(), self.now);
-        let actor = Actor::Person { account: account.clone(), profile };
-        self.requests
-            .insert(tag, Request { client, account, wanted, target, label: None, at, accepted: false });
-        self.submitted.push(tag);
+        let (target, at, person) = (target.to_owned(), self.now, person.to_owned());
+        let actor = Actor::Person { account: person.clone(), profile };
+        let live = live.map(Arc::new);
+        self.requests.insert(tag, Request { client, person, wanted, target, group, at, live });
         self.effects.push(Effect::Submit(Box::new(Submission {
             actor,
             intent,
@@ -359,13 +435,6 @@ impl Hub {
             join_first: false,
             tag,
         })));
-    }
-
-    fn emit(&mut self, client: ClientId, line: Line) {
-        match &mut self.capture {
-            Some(capture) if capture.client == client => capture.lines.push(line),
-            _ => self.effects.push(Effect::Send { client, line: line.to_string().into() }),
-        }
     }
 
     /// A numeric: middle parameters, then text.
@@ -379,17 +448,29 @@ impl Hub {
         params.iter().fold(line, |line, param| line.param(*param))
     }
 
+    /// A standard reply (IRCv3): `FAIL`, `WARN` or `NOTE`.
+    fn standard(&mut self, client: ClientId, kind: &str, params: &[&str], text: &str) {
+        let line = Line::from(self.settings.server.as_str(), kind);
+        let line = params.iter().fold(line, |line, param| line.param(*param));
+        self.emit(client, line.text(text));
+    }
+
     /// What the server calls a client: its nick, or `*` before it is registered.
     fn called(&self, client: ClientId) -> String {
         match self.sessions.get(&client).map(|session| &session.stage) {
-            Some(Stage::Active(account)) => self.users.get(account).map(|user| user.nick.clone()),
-            _ => None,
+            Some(Stage::Active(person)) => self.users.get(person).map(|user| user.nick.clone()),
+            Some(Stage::Registering(greeting)) => greeting.nick.clone(),
+            None => None,
         }
         .unwrap_or_else(|| "*".to_owned())
     }
 
-    fn account(&self, client: ClientId) -> Option<&str> {
-        self.sessions.get(&client)?.account()
+    fn person_of(&self, client: ClientId) -> Option<&str> {
+        self.sessions.get(&client)?.person()
+    }
+
+    fn user_of(&self, client: ClientId) -> Option<&User> {
+        self.users.get(self.person_of(client)?)
     }
 
     fn has(&self, client: ClientId, cap: Cap) -> bool {
@@ -397,40 +478,68 @@ impl Hub {
     }
 
     fn identity(&self, client: ClientId) -> Option<Identity> {
-        self.identities.get(self.account(client)?).copied()
+        self.identities.get(self.person_of(client)?).copied()
     }
 
     /// The connected user who is this person.
     fn local(&self, identity: &Identity) -> Option<&User> {
-        self.users.get(self.accounts.get(identity)?)
+        self.users.get(self.persons.get(identity)?)
     }
 
     /// Whether somebody is away: said so, or a user of ours without a client.
     fn is_away(&self, identity: &Identity) -> bool {
-        match self.accounts.get(identity) {
-            Some(account) => self.users.get(account).is_none_or(|user| user.away.is_some()),
+        match self.persons.get(identity) {
+            Some(person) => self.users.get(person).is_none_or(|user| user.away.is_some()),
             None => false,
         }
     }
 
+    /// Whether the memberships of a person outlive their last connection.
+    fn stays(&self, person: &str) -> bool {
+        match self.users.get(person).and_then(|user| user.account.as_deref()) {
+            Some(account) => self.accounts.get(account).and_then(|account| account.always_on),
+            None => return self.settings.guests == Guests::Stay,
+        }
+        .unwrap_or(self.settings.always_on)
+    }
+
     fn shown(&self, member: &Member) -> String {
-        self.names.shown(&member.identity, &member.profile.username)
+        match self.local(&member.identity) {
+            Some(user) => user.nick.clone(),
+            None => self.names.shown(&member.identity, &member.profile.username),
+        }
     }
 
     fn prefix(&self, member: &Member) -> String {
-        render::prefix(&self.shown(member), &member.profile, &self.settings.server)
-    }
-
-    /// The prefix of a connected user of ours.
-    fn own_prefix(&self, user: &User) -> String {
-        let profile = Profile { username: user.nick.clone(), ..Profile::default() };
-        render::prefix(&user.nick, &profile, &self.settings.server)
+        match self.local(&member.identity) {
+            Some(user) => user.prefix(),
+            None => {
+                let nick = self.names.shown(&member.identity, &member.profile.username);
+                render::prefix(&nick, &member.profile, &self.settings.server)
+            }
+        }
     }
 
     fn realname(&self, member: &Member) -> String {
         match self.local(&member.identity) {
             Some(user) => user.realname.clone(),
             None => member.profile.name().to_owned(),
+        }
+    }
+
+    /// The name of a person's account here, connected or not.
+    fn account_of(&self, identity: &Identity) -> Option<&str> {
+        let person = self.persons.get(identity)?;
+        match self.users.get(person) {
+            Some(user) => user.account.as_deref(),
+            None => self.accounts.of_person(person).map(|account| account.name.as_str()),
+        }
+    }
+
+    fn face(&self, client: ClientId) -> Face {
+        match self.user_of(client) {
+            Some(user) => Face { prefix: user.prefix(), account: user.account.clone() },
+            None => Face::default(),
         }
     }
 
@@ -447,21 +556,32 @@ impl Hub {
         rooms.flat_map(|room| room.attached.iter()).chain(own).copied().collect()
     }
 
+    /// The same for a user, who may be unknown to the node.
+    fn witnesses_of(&self, person: &str) -> BTreeSet<ClientId> {
+        let mut to = self.users.get(person).map(|user| user.sessions.clone()).unwrap_or_default();
+        to.extend(self.identities.get(person).map(|id| self.witnesses(id)).unwrap_or_default());
+        to
+    }
+
     fn is_own(&self, client: ClientId, identity: &Identity) -> bool {
         self.identity(client).as_ref() == Some(identity)
     }
+
+    fn is_member(&self, client: ClientId, room: &Room) -> bool {
+        self.identity(client).is_some_and(|identity| room.members.contains_key(&identity))
+    }
+
+    /// 32 bytes of chance.
+    fn random(&mut self) -> [u8; 32] {
+        self.last_random += 1;
+        *blake3::keyed_hash(&self.settings.seed, &self.last_random.to_le_bytes()).as_bytes()
+    }
 }
 
-/// Whether a command is known, and how many parameters it needs. `USER` and `NICK` see to
-/// themselves.
-fn requirements(command: &str) -> (bool, usize) {
-    match command {
-        "CAP" | "PASS" | "JOIN" | "PART" | "TOPIC" | "MODE" | "USERHOST" | "ISON" | "TAGMSG" | "SETNAME"
-        | "WHOIS" | "WHOWAS" => (true, 1),
-        "USER" => (true, 4),
-        "NICK" | "PING" | "PONG" | "QUIT" | "AWAY" | "PRIVMSG" | "NOTICE" | "NAMES" | "WHO" | "LIST"
-        | "MOTD" | "LUSERS" | "VERSION" | "INFO" | "TIME" => (true, 0),
-        _ => (false, 0),
+impl User {
+    /// `nick!ident@host`.
+    fn prefix(&self) -> String {
+        format!("{}!{}@{}", self.nick, self.ident, self.host)
     }
 }
 
@@ -473,4 +593,10 @@ fn is_channel(text: &str) -> bool {
 
 fn same_nick(a: &str, b: &str) -> bool {
     casemap::same(a, b)
+}
+
+/// The longest beginning of a text that has at most so many bytes and splits no character.
+fn shorten(text: &str, bytes: usize) -> String {
+    let end = (0..=text.len().min(bytes)).rev().find(|at| text.is_char_boundary(*at));
+    text[..end.unwrap_or(0)].to_owned()
 }

@@ -1,8 +1,10 @@
 //! What was missed, and how far each user has read: cursors, replays, and the PINGs that move them.
 
+use super::direct::Direct;
 use super::{Effect, Hub};
-use crate::base::{ChannelId, Identity};
+use crate::base::{ChannelId, Identity, Timestamp};
 use crate::chat::view::{News, What};
+use crate::irc::proto::accounts::Account;
 use crate::irc::proto::caps::Cap;
 use crate::irc::proto::line::Line;
 use crate::irc::proto::session::{Asked, ClientId, Replay};
@@ -19,11 +21,35 @@ const CONFIRM_MS: u64 = 1000;
 impl Hub {
     /// Takes back a note of an earlier run; one that makes no sense is passed over.
     pub(super) fn recall(&mut self, key: &str, value: &[u8]) {
+        if key == "cloak" {
+            self.cloak_key = value.try_into().unwrap_or_default();
+            return;
+        }
+        if key.starts_with("account/") {
+            Account::decode(value).into_iter().for_each(|account| self.accounts.put(account));
+            return;
+        }
+        if key.starts_with("dm/") {
+            Direct::decode(value).into_iter().for_each(|direct| self.remember_direct(direct));
+            return;
+        }
+        if let Some(channel) = key.strip_prefix("mode/") {
+            return self.recall_modes(channel, value);
+        }
         let Ok(text) = std::str::from_utf8(value) else { return };
-        if let Some(account) = key.strip_prefix("me/") {
+        if let Some(person) = key.strip_prefix("me/") {
             if let Ok(identity) = text.parse::<Identity>() {
-                self.identities.insert(account.to_owned(), identity);
-                self.accounts.insert(identity, account.to_owned());
+                self.identities.insert(person.to_owned(), identity);
+                self.persons.insert(identity, person.to_owned());
+            }
+        } else if let Some(person) = key.strip_prefix("passing/") {
+            if let Ok(identity) = text.parse::<Identity>() {
+                self.leftover.push((person.to_owned(), identity));
+            }
+        } else if let Some((person, target)) = key.strip_prefix("read/").and_then(|rest| rest.split_once('/'))
+        {
+            if let Ok(at) = text.parse() {
+                self.markers.insert((person.to_owned(), target.to_owned()), Timestamp(at));
             }
         } else if let Some((account, channel)) =
             key.strip_prefix("seen/").and_then(|rest| rest.split_once('/'))
@@ -54,10 +80,14 @@ impl Hub {
     /// Asks a client to confirm what it has been sent, if there is something and it is time.
     pub(super) fn confirm(&mut self, client: ClientId) {
         let now = self.now;
+        // Who does not come back needs no cursor.
+        if !self.person_of(client).is_some_and(|person| self.stays(person)) {
+            return;
+        }
+        let captured = self.capturing(client).is_some();
         let Some(session) = self.sessions.get_mut(&client) else { return };
         let due = session.asked.is_none() && now.since_ms(session.asked_at) >= CONFIRM_MS;
-        if session.unconfirmed.is_empty() || !due || self.capture.as_ref().is_some_and(|c| c.client == client)
-        {
+        if session.unconfirmed.is_empty() || !due || captured {
             return;
         }
         let unconfirmed = std::mem::take(&mut session.unconfirmed);
@@ -67,21 +97,21 @@ impl Hub {
         let token = format!("seen-{position}");
         session.asked = Some(Asked { token: token.clone(), reached });
         session.asked_at = now;
-        self.emit(client, Line::new("PING").text(token));
+        self.effects.push(Effect::Send { client, line: format!("PING :{token}").into() });
     }
 
-    pub(super) fn pong(&mut self, client: ClientId, params: &[String]) {
+    pub(super) fn pong(&mut self, client: ClientId, line: &Line) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
-        let answers = |asked: &Asked| params.contains(&asked.token);
+        let answers = |asked: &Asked| line.params.contains(&asked.token);
         if !session.asked.as_ref().is_some_and(answers) {
             return;
         }
         let Some(asked) = session.asked.take() else { return };
-        let Some(account) = session.account().map(str::to_owned) else { return };
+        let Some(person) = session.person().map(str::to_owned) else { return };
         for (channel, position) in asked.reached {
             // A channel left meanwhile has no cursor any more.
             if self.sessions.get(&client).is_some_and(|session| session.channels.contains_key(&channel)) {
-                self.set_cursor(&account, channel, position);
+                self.set_cursor(&person, channel, position);
             }
         }
     }
@@ -95,20 +125,21 @@ impl Hub {
         self.last_query += 1;
         replay.query = Some(self.last_query);
         replay.overflowed = false;
-        self.queries.insert(self.last_query, (client, channel));
+        self.queries.insert(self.last_query, super::history::Query::Replay(client, channel));
         let what = HistoryQuery { channel, range: Range::After(shown), limit: PAGE_MESSAGES };
         self.effects.push(Effect::History { query: self.last_query, what });
     }
 
-    /// The node answered a query: oldest first; empty means that there is no more.
-    pub fn history(&mut self, now: crate::base::Timestamp, query: u64, page: Vec<News>) -> Vec<Effect> {
-        self.now = now;
-        if let Some((client, channel)) = self.queries.remove(&query)
-            && self.replay(client, channel).is_some_and(|replay| replay.query == Some(query))
-        {
-            self.replay_page(client, channel, &page);
+    /// A page of what a client missed: oldest first; empty means that there is no more.
+    pub(super) fn replay_next(
+        &mut self,
+        query: u64,
+        (client, channel): (ClientId, ChannelId),
+        page: &[News],
+    ) {
+        if self.replay(client, channel).is_some_and(|replay| replay.query == Some(query)) {
+            self.replay_page(client, channel, page);
         }
-        self.take()
     }
 
     /// Everything sent to the client so far has left: replays go on.
@@ -176,12 +207,14 @@ impl Hub {
             if matches!(news.what, What::Message(_)) && (sees_own || !own) {
                 let timed = caps.has(Cap::ServerTime);
                 let mark = if timed { String::new() } else { stamp::mark(news.at, self.now) };
-                let rendered = self.render(news, caps, &mark);
+                let rendered = self.render(news, caps, &mark, None);
                 bytes += rendered.iter().map(|line| line.to_string().len()).sum::<usize>();
                 lines.extend(rendered);
             }
         }
-        self.send_page(client, &name, lines);
+        if !lines.is_empty() {
+            self.send_page(client, &name, lines);
+        }
         if let Some(session) = self.sessions.get_mut(&client) {
             if let Some(attachment) = session.channels.get_mut(&channel) {
                 attachment.shown = shown;
@@ -190,10 +223,8 @@ impl Hub {
         }
     }
 
-    fn send_page(&mut self, client: ClientId, name: &str, lines: Vec<Line>) {
-        if lines.is_empty() {
-            return;
-        }
+    /// Lines of the past, as one batch where the client knows batches.
+    pub(super) fn send_page(&mut self, client: ClientId, name: &str, lines: Vec<Line>) {
         if !self.has(client, Cap::Batch) {
             return lines.into_iter().for_each(|line| self.emit(client, line));
         }
@@ -201,7 +232,11 @@ impl Hub {
         let open = Line::from(server.as_str(), "BATCH").param(format!("+{id}"));
         self.emit(client, open.param("chathistory").param(name));
         for line in lines {
-            self.emit(client, line.tag("batch", id.as_str()));
+            // A batch within is part of this one by its first line.
+            let within = line.tagged("batch").is_some()
+                || (line.command == "BATCH" && line.params[0].starts_with('-'));
+            let line = if within { line } else { line.tag("batch", id.as_str()) };
+            self.emit(client, line);
         }
         self.emit(client, Line::from(server, "BATCH").param(format!("-{id}")));
     }

@@ -13,7 +13,7 @@ use crate::chat::policy::Policy;
 use crate::chat::profile::Profile;
 use crate::chat::view::{ChannelView, Member, News, What};
 use crate::node::{Receipt, Refusal};
-use crate::port::{HistoryQuery, Range};
+use crate::port::{Anchor, HistoryQuery, Range};
 
 /// A node's worth of channels.
 #[derive(Default)]
@@ -35,7 +35,10 @@ impl StandIn {
             Err(refusal) => (Err(refusal), Vec::new()),
             Ok(channel) => {
                 let news = self.log[before..].to_vec();
-                (Ok(Receipt { channel, event: news.last().map(|news| news.event) }), news)
+                (
+                    Ok(Receipt { channel, event: news.last().map(|news| news.event), ..Receipt::default() }),
+                    news,
+                )
             }
         }
     }
@@ -84,6 +87,28 @@ impl StandIn {
                 self.tell(id, who, tag, What::Topic(topic));
                 Ok(Some(id))
             }
+            Intent::UpdateChannel { channel, change } => {
+                let id = self.find(channel)?;
+                let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
+                if who.role != Role::Founder {
+                    return Err(Refusal::NotPermitted("set_policy"));
+                }
+                self.channels.get_mut(&id).unwrap().policy.apply(&change);
+                self.tell(id, who, tag, What::Changed(change));
+                Ok(Some(id))
+            }
+            Intent::RedactMessage { channel, target, reason } => {
+                let id = self.find(channel)?;
+                let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
+                let said = self.log.iter().find(|news| news.event == target);
+                let sender =
+                    said.map(|news| news.author.identity).ok_or(Refusal::Malformed("no such message"))?;
+                if sender != who.identity && who.role > Role::Moderator {
+                    return Err(Refusal::NotPermitted("redact_others"));
+                }
+                self.tell(id, who, tag, What::Redacted { target, sender, reason });
+                Ok(Some(id))
+            }
             Intent::GrantRole { channel, subject: Subject::Identity(whom), role } => {
                 let id = self.find(channel)?;
                 let who = self.member(id, who.identity).ok_or(Refusal::NotAMember)?;
@@ -104,7 +129,11 @@ impl StandIn {
                 if who.role > Role::Moderator {
                     return Err(Refusal::NotPermitted("remove_members"));
                 }
-                let subject = self.member(id, whom).ok_or(Refusal::NoSuchPerson(String::new()))?;
+                let gone = Member { identity: whom, role: Role::Member, profile: Profile::default() };
+                let subject = match then {
+                    Standing::Free => self.member(id, whom).unwrap_or(gone),
+                    _ => self.member(id, whom).ok_or(Refusal::NoSuchPerson(String::new()))?,
+                };
                 let members = &mut self.channels.get_mut(&id).unwrap().members;
                 match then {
                     Standing::Out | Standing::Banned => members.retain(|m| m.identity != whom),
@@ -149,9 +178,35 @@ impl StandIn {
 
     /// Answers a query by the contract of `port`.
     pub fn history(&self, query: &HistoryQuery) -> Vec<News> {
-        let Range::After(position) = query.range else { panic!("the listener asks forward") };
-        let of = |news: &&News| news.channel == query.channel && news.position > position;
-        self.log.iter().filter(of).take(query.limit).cloned().collect()
+        let of: Vec<&News> = self.log.iter().filter(|news| news.channel == query.channel).collect();
+        let is_message = |news: &&&News| matches!(news.what, What::Message(_));
+        let after = |at: &Anchor, news: &News| match at {
+            Anchor::Open => true,
+            Anchor::Time(at) => news.at > *at,
+            Anchor::Event(event) => self.place(event).is_some_and(|at| news.position > at),
+        };
+        let before = |at: &Anchor, news: &News| match at {
+            Anchor::Open => true,
+            Anchor::Time(at) => news.at < *at,
+            Anchor::Event(event) => self.place(event).is_some_and(|at| news.position < at),
+        };
+        match &query.range {
+            Range::After(position) => {
+                of.into_iter().filter(|n| n.position > *position).take(query.limit).cloned().collect()
+            }
+            Range::Span(span) => {
+                let within = of.iter().filter(|n| !span.messages || is_message(n));
+                let within: Vec<&&News> =
+                    within.filter(|n| after(&span.after, n) && before(&span.before, n)).collect();
+                let skip = if span.newest { within.len().saturating_sub(query.limit) } else { 0 };
+                within[skip..].iter().take(query.limit).map(|news| (**news).clone()).collect()
+            }
+            other => panic!("not asked in these tests: {other:?}"),
+        }
+    }
+
+    fn place(&self, event: &EventId) -> Option<u64> {
+        self.log.iter().find(|news| news.event == *event).map(|news| news.position)
     }
 
     /// Keeps a note.

@@ -1,5 +1,8 @@
 //! Transactions from the homeserver: each event is understood, handed to the node, and answered
-//! for. A transaction is done only when everything in it is durable or refused for good.
+//! for. A transaction is done only when everything in it is durable or refused for good. What is
+//! refused is said where it was tried.
+
+mod decided;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,11 +15,11 @@ use super::bot::{self, Asked};
 use super::bridge::{Bridge, Trouble};
 use super::heard::{self, Heard};
 use super::proto::command;
+use super::proto::said::About;
 use super::proto::translate::{self, Incoming, Place};
-use crate::base::Kind;
-use crate::chat::channel::Change;
+use crate::base::{EventId, Kind};
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
-use crate::chat::message::{Content, Link, Style};
+use crate::chat::message::{Content, Link, Relation, Style};
 use crate::chat::profile::Profile;
 use crate::port::{Receipt, Refusal};
 
@@ -49,8 +52,15 @@ struct Memory {
 struct Pending {
     at: Place,
     answer: oneshot::Receiver<Result<Receipt, Refusal>>,
-    /// Somebody said this: they are told if it is refused.
-    said_in: Option<String>,
+    wish: Wish,
+}
+
+/// What a submission was, for what is said if it is refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Message,
+    Join,
+    Other,
 }
 
 impl Intake {
@@ -119,6 +129,7 @@ struct Round<'a> {
     bridge: &'a Bridge,
     memory: &'a mut Memory,
     pending: Vec<Pending>,
+    refused: Vec<(Place, Wish, Refusal)>,
     /// The node was asked for its links since this transaction began.
     refreshed: bool,
     /// Rooms that were caught up with, and to where.
@@ -127,7 +138,8 @@ struct Round<'a> {
 
 impl<'a> Round<'a> {
     fn new(bridge: &'a Bridge, memory: &'a mut Memory) -> Self {
-        Self { bridge, memory, pending: Vec::new(), refreshed: false, reached: Vec::new() }
+        let (pending, refused, reached) = Default::default();
+        Self { bridge, memory, pending, refused, refreshed: false, reached }
     }
 
     /// Takes in what was said after the last that we heard and before these events.
@@ -165,7 +177,7 @@ impl<'a> Round<'a> {
 
     /// Understands an event and takes it in; a malformed one is refused.
     async fn read(&mut self, event: &Value) -> Result<(), Trouble> {
-        match translate::read(event, &self.bridge.names) {
+        match translate::read(event, &self.bridge.names, &|user| self.bridge.ghost_name(user)) {
             Ok(incoming) => self.take(incoming).await,
             Err(malformed) => {
                 self.bridge.counts.add("malformed event");
@@ -177,41 +189,40 @@ impl<'a> Round<'a> {
 
     async fn take(&mut self, incoming: Incoming) -> Result<(), Trouble> {
         match incoming {
-            Incoming::Said { at, content } => self.said(at, content).await,
+            Incoming::Said { at, content, about } => self.said(at, *content, about).await,
+            Incoming::Redacted { at, target, reason } => self.redacted(at, &target, reason).await,
             Incoming::Joined { at, user, display_name, renamed } => {
                 self.memory.direct.remove(&at.room);
                 self.bridge.met(&user, display_name);
+                if self.is_silent(&user) {
+                    return Ok(());
+                }
                 let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
                 let actor = self.bridge.person(&at.room, &user).await;
-                let intent = match (&actor, renamed) {
-                    (Actor::Person { profile, .. }, true) => {
-                        Intent::UpdateProfile { profile: Profile::clone(profile) }
+                match &actor {
+                    Actor::Person { profile, .. } if renamed => {
+                        let intent = Intent::UpdateProfile { profile: Profile::clone(profile) };
+                        self.submit(at, actor, intent, false, Wish::Other).await
                     }
-                    _ => Intent::JoinChannel { channel, create: false },
-                };
-                self.submit(at, actor, intent, false, None).await
+                    _ => {
+                        let intent = Intent::JoinChannel { channel, create: false };
+                        self.submit(at, actor, intent, false, Wish::Join).await
+                    }
+                }
             }
             Incoming::Left { at, user, reason } => {
                 self.memory.direct.remove(&at.room);
                 let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
                 let actor = self.bridge.person(&at.room, &user).await;
-                self.submit(at, actor, Intent::LeaveChannel { channel, reason }, false, None).await
+                let intent = Intent::LeaveChannel { channel, reason };
+                self.submit(at, actor, intent, false, Wish::Other).await
             }
-            Incoming::Topic { at, topic } => {
-                let Some(channel) = self.channel(&at.room).await? else { return Ok(()) };
-                if !self.bridge.topic_changed(&at.room, &topic) {
-                    return Ok(());
-                }
-                let actor = self.bridge.person(&at.room, &at.sender).await;
-                self.submit(
-                    at,
-                    actor,
-                    Intent::UpdateChannel { channel, change: Change::Topic(topic) },
-                    true,
-                    None,
-                )
-                .await
-            }
+            Incoming::PutOut { at, user, then, reason } => self.put_out(at, &user, then, reason).await,
+            Incoming::LetIn { at, user } => self.let_in(at, &user).await,
+            Incoming::Knocked { at, reason } => self.knocked(at, reason).await,
+            Incoming::Powers { at, after, before } => self.powers(at, &after, &before).await,
+            Incoming::Setting { at, setting } => self.set(at, setting).await,
+            Incoming::Upgraded { at, room } => self.upgraded(at, &room).await,
             Incoming::Invited { at, direct } => self.invited(at, direct).await,
             Incoming::Removed { at } => {
                 self.bridge.counts.add("bot removed from a room");
@@ -229,21 +240,79 @@ impl<'a> Round<'a> {
         }
     }
 
-    async fn said(&mut self, at: Place, content: Content) -> Result<(), Trouble> {
+    async fn said(&mut self, at: Place, content: Content, about: Option<About>) -> Result<(), Trouble> {
         let machine = content.style == Style::Notice;
-        if let Some(text) = command::addressed(&content.body).filter(|_| !machine) {
+        if let Some(text) = command::addressed(&content.body).filter(|_| !machine && !is_edit(&about)) {
             return self.command(&at, text, false).await;
         }
         let Some(channel) = self.channel(&at.room).await? else {
-            if !machine && self.is_direct(&at.room).await {
+            if !machine && !is_edit(&about) && self.is_direct(&at.room).await {
                 return self.command(&at, &content.body, true).await;
             }
             self.bridge.counts.add("room carries nothing");
             return Ok(());
         };
+        if self.is_silent(&at.sender) {
+            return Ok(());
+        }
+        let Some(content) = self.placed(&at, content, about).await? else {
+            self.bridge.counts.add("reaction to something that is not carried");
+            return Ok(());
+        };
         let actor = self.bridge.person(&at.room, &at.sender).await;
-        let room = at.room.clone();
-        self.submit(at, actor, Intent::SendMessage { channel, content }, true, Some(room)).await
+        self.submit(at, actor, Intent::SendMessage { channel, content }, true, Wish::Message).await
+    }
+
+    /// A message with what it relates to; `None` if it says nothing without that.
+    async fn placed(
+        &mut self,
+        at: &Place,
+        mut content: Content,
+        about: Option<About>,
+    ) -> Result<Option<Content>, Trouble> {
+        content.envelope.relation = match about {
+            None => None,
+            Some(About::Reply(id)) => self.event_of(&at.room, &id).await?.map(Relation::Reply),
+            Some(About::Thread { root, reply_to }) => {
+                let reply_to = match reply_to {
+                    Some(id) => self.event_of(&at.room, &id).await?,
+                    None => None,
+                };
+                let root = self.event_of(&at.room, &root).await?;
+                root.map(|root| Relation::Thread { root, reply_to }).or(reply_to.map(Relation::Reply))
+            }
+            Some(About::Edit(id)) => match self.event_of(&at.room, &id).await? {
+                Some(target) => Some(Relation::Edit(target)),
+                None => {
+                    // What it corrects is not here: it is said again, as an edit.
+                    content.body.insert_str(0, "* ");
+                    content.formatted = content.formatted.map(|html| format!("* {html}"));
+                    None
+                }
+            },
+            Some(About::Reaction(id)) => match self.event_of(&at.room, &id).await? {
+                Some(target) => Some(Relation::Reaction(target)),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(content))
+    }
+
+    /// What an event of a room is here. It may be on its way, in this very transaction.
+    async fn event_of(&mut self, room: &str, id: &str) -> Result<Option<EventId>, Trouble> {
+        if let Some(event) = self.bridge.known_event(room, id) {
+            return Ok(Some(event));
+        }
+        self.collect().await?;
+        Ok(self.bridge.event_of(room, id).await?)
+    }
+
+    fn is_silent(&self, user: &str) -> bool {
+        let silent = self.bridge.is_silent(user);
+        if silent {
+            self.bridge.counts.add("of somebody who wants nothing carried");
+        }
+        silent
     }
 
     async fn command(&mut self, at: &Place, text: &str, direct: bool) -> Result<(), Trouble> {
@@ -346,44 +415,65 @@ impl<'a> Round<'a> {
         actor: Actor,
         intent: Intent,
         join_first: bool,
-        said_in: Option<String>,
+        wish: Wish,
     ) -> Result<(), Trouble> {
         let via = Some(Link::Matrix { room: at.room.clone() });
         let submission = Submission { actor, intent, via, join_first, tag: 0 };
         let answer = self.bridge.handle.submit_later(submission).await?;
-        self.pending.push(Pending { at, answer, said_in });
+        self.pending.push(Pending { at, answer, wish });
         Ok(())
     }
 
     /// Waits until every submission is durable or refused.
-    async fn settle(self) -> Result<(), Trouble> {
+    async fn collect(&mut self) -> Result<(), Trouble> {
         let mut postponed = None;
-        for pending in self.pending {
-            let refusal = match pending.answer.await {
-                Ok(Ok(_)) => continue,
+        for Pending { at, answer, wish } in std::mem::take(&mut self.pending) {
+            let refusal = match answer.await {
+                Ok(Ok(receipt)) => {
+                    if let (Wish::Message, Some(event)) = (wish, receipt.event) {
+                        self.bridge.learn(&at.room, &at.event_id, event, Some(&at.sender));
+                    }
+                    continue;
+                }
                 Ok(Err(refusal)) => refusal,
                 Err(_) => Refusal::Stopping,
             };
-            if refusal.kind() == Kind::Retry {
-                postponed = Some(refusal);
-                continue;
+            match refusal.kind() {
+                Kind::Retry => postponed = Some(refusal),
+                _ => self.refused.push((at, wish, refusal)),
             }
+        }
+        postponed.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
+    /// Waits for everything, and says what was refused.
+    async fn settle(mut self) -> Result<(), Trouble> {
+        let collected = self.collect().await;
+        for (at, wish, refusal) in std::mem::take(&mut self.refused) {
             self.bridge.counts.add("refused by the node");
-            tracing::info!(event = pending.at.event_id, %refusal, "an event is refused by the node");
-            if let Some(room) = pending.said_in {
-                let text = format!("A message of {} was not carried: {refusal}.", pending.at.sender);
-                let txn = format!("multichat-refused-{}", pending.at.event_id);
-                if let Err(error) = bot::say(self.bridge, &room, &txn, &text).await {
-                    tracing::warn!(%room, %error, "the bot could not say that a message was refused");
+            tracing::info!(event = at.event_id, %refusal, "an event is refused by the node");
+            let said = match wish {
+                Wish::Message => bot::say_refused(self.bridge, &at, &refusal).await,
+                Wish::Join => {
+                    let name = self.bridge.carried(&at.room).map_or_else(String::new, |carried| carried.name);
+                    let text = format!("{} is in this room, but not in {name}: {refusal}.", at.sender);
+                    bot::say(self.bridge, &at.room, &format!("multichat-refused-{}", at.event_id), &text)
+                        .await
                 }
+                Wish::Other => Ok(()),
+            };
+            if let Err(error) = said {
+                tracing::warn!(room = at.room, %error, "the bot could not say that something was refused");
             }
         }
-        if let Some(refusal) = postponed {
-            return Err(refusal.into());
-        }
+        collected?;
         for (room, id) in self.reached {
             self.memory.heard.reach(&room, &id);
         }
         Ok(())
     }
+}
+
+fn is_edit(about: &Option<About>) -> bool {
+    matches!(about, Some(About::Edit(_)))
 }

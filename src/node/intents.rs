@@ -1,0 +1,435 @@
+//! Intents that wait: what people want of tokens and tickets, the pool that nodes gossip, and solving
+//! it. A pool is no part of the replicated state: it is bounded, forgotten at a restart, and nobody
+//! relies on it. What was found in it becomes an event, and that is what everybody verifies.
+//!
+//! Every node keeps its own people's intents and tells of them again with each summary, so a lost
+//! packet delays and loses nothing, as long as the node lives. An intent leaves the pool when it expires
+//! or when something that it gives was spent; should that turn out void later, its author offers it anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::admit::Acting;
+use super::submit::no_such;
+use super::{Node, Output, Receipt, Refusal, Turn};
+use crate::base::{ChannelId, Digest, Identity, NodeId, Timestamp, codec, limits};
+use crate::chat::access::Role;
+use crate::chat::act::Act;
+use crate::chat::asset::{Asset, Holding};
+use crate::chat::intent::{ChannelRef, Subject};
+use crate::chat::logics::logics;
+use crate::chat::market::{self, Amount, Terms, Wish};
+use crate::chat::view::{HoldingView, IntentView, MarketView};
+use crate::chat::{ticket, token};
+use crate::machine::intent::{Constraints, Intent};
+use crate::machine::settlement::Settlement;
+use crate::machine::solver::{self, Bounds, Market};
+use crate::machine::{Action, MachineError, Transparent};
+use crate::overlay::Destination;
+use crate::replica::{Offer, Packet, Replica};
+
+/// Settlements that a node puts into one channel at a time; the rest waits for the next run.
+const SETTLED_AT_ONCE: usize = 64;
+
+/// Intents that wait, by id.
+#[derive(Default)]
+pub(super) struct Intents {
+    pool: BTreeMap<Digest, Waiting>,
+    of_author: BTreeMap<Identity, usize>,
+}
+
+struct Waiting {
+    offer: Offer,
+    /// Whether somebody wants it whom this node speaks for.
+    is_ours: bool,
+    /// The resources that it gives: commitments, and the nullifiers that would be spent.
+    gives: Vec<(Option<Digest>, Digest)>,
+}
+
+impl Intents {
+    /// Takes one in. Whether it is new.
+    fn add(&mut self, now: Timestamp, offer: Offer, is_ours: bool) -> Result<bool, &'static str> {
+        let id = offer.intent.id();
+        if let Some(waiting) = self.pool.get_mut(&id) {
+            waiting.is_ours |= is_ours;
+            return Ok(false);
+        }
+        let expires = offer.intent.constraints.expires;
+        if now > expires || expires > now.plus_ms(limits::INTENT_LIFETIME_MS) {
+            return Err("intent_out_of_time");
+        }
+        let of_author = self.of_author.get(&offer.intent.author).copied().unwrap_or_default();
+        if self.pool.len() >= limits::POOLED_INTENTS || of_author >= limits::POOLED_INTENTS_OF_ONE {
+            return Err("intents_full");
+        }
+        if !offer.is_sound() {
+            return Err("intent_unsound");
+        }
+        let consumed = offer.intent.transaction.actions.iter().flat_map(|action| &action.consumed);
+        let gives = consumed.filter_map(|input| {
+            let lasting = (!input.resource.is_ephemeral).then(|| input.resource.commitment());
+            Some((lasting, input.resource.nullifier(&input.nullifier_key).ok()?))
+        });
+        let gives = gives.collect();
+        *self.of_author.entry(offer.intent.author).or_default() += 1;
+        self.pool.insert(id, Waiting { offer, is_ours, gives });
+        Ok(true)
+    }
+
+    /// Drops those for which it says so.
+    fn drop_if(&mut self, goes: impl Fn(&Waiting) -> bool) {
+        let gone: Vec<Digest> =
+            self.pool.iter().filter(|(_, waiting)| goes(waiting)).map(|(id, _)| *id).collect();
+        for waiting in gone.iter().filter_map(|id| self.pool.remove(id)).collect::<Vec<_>>() {
+            let author = waiting.offer.intent.author;
+            if let Some(count) = self.of_author.get_mut(&author) {
+                *count -= 1;
+                if *count == 0 {
+                    self.of_author.remove(&author);
+                }
+            }
+        }
+    }
+
+    fn of_channel(&self, channel: ChannelId) -> impl Iterator<Item = &Waiting> {
+        self.pool.values().filter(move |waiting| waiting.offer.channel == channel)
+    }
+
+    /// Every offer, for tests.
+    #[cfg(test)]
+    pub fn offers(&self) -> Vec<Offer> {
+        self.pool.values().map(|waiting| waiting.offer.clone()).collect()
+    }
+
+    /// Packets of these, each short enough to be broadcast.
+    fn packets(&self, only_ours: bool) -> Vec<Packet> {
+        let mut packets: Vec<(usize, Vec<Offer>)> = Vec::new();
+        for waiting in self.pool.values().filter(|waiting| waiting.is_ours || !only_ours) {
+            let size = codec::encode(&waiting.offer).len();
+            match packets.last_mut() {
+                Some((room, offers)) if *room >= size => {
+                    *room -= size;
+                    offers.push(waiting.offer.clone());
+                }
+                _ => {
+                    let room = limits::BROADCAST_BYTES.saturating_sub(16 + size);
+                    packets.push((room, vec![waiting.offer.clone()]));
+                }
+            }
+        }
+        packets.into_iter().map(|(_, offers)| Packet::Intents(offers)).collect()
+    }
+}
+
+impl Node {
+    /// What somebody wants of tokens and tickets. What balances by itself is settled at once; the rest
+    /// waits for others, and then the receipt names no event.
+    pub(super) fn market(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        wish: &Wish,
+    ) -> Result<Receipt, Refusal> {
+        let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        let action = self.wished(turn.now, acting, wanted, wish)?;
+        let constraints = match wish {
+            Wish::Swap { terms, .. } => self.constraints(turn.now, wanted, terms)?,
+            _ => Constraints::until(turn.now.plus_ms(limits::CLOCK_SKEW_MS)),
+        };
+        let intent = acting.person.intent(vec![action], constraints).map_err(|error| refused(&error))?;
+        let settlement = Settlement::of(vec![intent]);
+        if let Wish::Swap { .. } = wish {
+            let Some(intent) = settlement.intents.into_iter().next() else {
+                return Err(Refusal::Malformed("an intent has actions"));
+            };
+            return self.offer(turn, id, intent);
+        }
+        self.act_in(turn, acting, wanted, Act::Settle { settlement }, None)
+    }
+
+    fn offer(&mut self, turn: &mut Turn, channel: ChannelId, intent: Intent) -> Result<Receipt, Refusal> {
+        self.intents.drop_if(|waiting| turn.now > waiting.offer.intent.constraints.expires);
+        let offer = Offer { channel, intent };
+        match self.intents.add(turn.now, offer.clone(), true) {
+            Ok(_) => {}
+            Err("intents_full") => return Err(Refusal::Full("intents wait")),
+            Err(_) => return Err(Refusal::Malformed("an intent expires within thirty days")),
+        }
+        let packet = Packet::Intents(vec![offer]);
+        turn.effects.push(Output::Send { to: Destination::Domain, packet });
+        Ok(Receipt { channel: Some(channel), ..Receipt::default() })
+    }
+
+    fn constraints(
+        &self,
+        now: Timestamp,
+        wanted: &ChannelRef,
+        terms: &Terms,
+    ) -> Result<Constraints, Refusal> {
+        let resolve = |subjects: &[Subject]| -> Result<Vec<Identity>, Refusal> {
+            subjects.iter().map(|subject| self.subject(wanted, subject)).collect()
+        };
+        let (only, prefer) = (resolve(&terms.only)?, resolve(&terms.prefer)?);
+        Ok(market::constraints(now.plus_ms(terms.lasts_ms), &only, &prefer))
+    }
+
+    /// The action that a wish stands for.
+    fn wished(
+        &self,
+        now: Timestamp,
+        acting: &Acting<'_>,
+        wanted: &ChannelRef,
+        wish: &Wish,
+    ) -> Result<Action, Refusal> {
+        let me = acting.person.identity;
+        let id = self.directory.find(wanted).ok_or_else(|| no_such(wanted))?;
+        let replica = &self.directory.get(&id).ok_or_else(|| no_such(wanted))?.replica;
+        let action = match wish {
+            Wish::IssueToken { name, quantity } => {
+                let asset = Asset::Token(token::Label { channel: id, issuer: me, name: name.clone() });
+                self.issued(&asset, *quantity)?
+            }
+            Wish::IssueTicket { name, uses, lasts_ms, price } => {
+                let price = price.as_ref().map(|price| self.price(wanted, replica, price)).transpose()?;
+                let (name, role, expires) = (name.clone(), Role::Member, now.plus_ms(*lasts_ms));
+                let label = ticket::Label { channel: id, issuer: me, name, role, expires, price };
+                self.issued(&Asset::Ticket(label), *uses)?
+            }
+            Wish::Give { what, to } => {
+                let (asset, to) = (self.asset(wanted, replica, what)?, self.subject(wanted, to)?);
+                let owned = self.free(replica, me);
+                let gives = (asset.clone(), what.quantity);
+                market::exchange(me, &owned, &gives, &[(asset, what.quantity, to)])
+            }
+            Wish::Swap { gives, wants, .. } => {
+                let owned = self.free(replica, me);
+                let mine = (self.asset(wanted, replica, gives)?, gives.quantity);
+                let theirs = (self.asset(wanted, replica, wants)?, wants.quantity, me);
+                market::exchange(me, &owned, &mine, &[theirs])
+            }
+        };
+        action.map_err(|error| refused(&error))
+    }
+
+    /// The nonce must be new: the node's log grew since it issued the last.
+    fn issued(&self, asset: &Asset, quantity: u128) -> Result<Result<Action, MachineError>, Refusal> {
+        if !asset.is_well_formed() || quantity == 0 {
+            return Err(Refusal::Malformed("a name is 1 to 32 small letters, digits and hyphens"));
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("multichat 2026-11 issue nonce");
+        hasher.update(self.setup.node_id().as_bytes());
+        hasher.update(&self.setup.generation.to_be_bytes());
+        hasher.update(&self.last_position.to_be_bytes());
+        Ok(market::issue(asset, quantity, Digest(*hasher.finalize().as_bytes())))
+    }
+
+    /// What somebody owns and has not offered already.
+    fn free(&self, replica: &Replica, owner: Identity) -> Vec<Holding> {
+        let offered: BTreeSet<Digest> = self
+            .intents
+            .of_channel(replica.id())
+            .filter(|waiting| waiting.offer.intent.author == owner)
+            .flat_map(|waiting| waiting.gives.iter().filter_map(|(commitment, _)| *commitment))
+            .collect();
+        let owned = replica.holdings().filter(|holding| holding.owner == owner);
+        owned.filter(|holding| !offered.contains(&holding.resource.commitment())).collect()
+    }
+
+    /// The asset that somebody means: one that exists, by its name, and its issuer where several go by it.
+    fn asset(&self, wanted: &ChannelRef, replica: &Replica, amount: &Amount) -> Result<Asset, Refusal> {
+        let issuer = amount.issuer.as_ref().map(|issuer| self.subject(wanted, issuer)).transpose()?;
+        let fits = |asset: &Asset| {
+            asset.name() == amount.name && issuer.is_none_or(|issuer| asset.issuer() == issuer)
+        };
+        let found: BTreeSet<Asset> =
+            replica.holdings().map(|holding| holding.asset).filter(|asset| fits(asset)).collect();
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(asset), None) => Ok(asset),
+            (None, _) => Err(Refusal::Malformed("nothing of that name is owned by anybody here")),
+            _ => Err(Refusal::Malformed("several things go by that name: say whose, as NAME@PERSON")),
+        }
+    }
+
+    fn price(
+        &self,
+        wanted: &ChannelRef,
+        replica: &Replica,
+        price: &Amount,
+    ) -> Result<ticket::Price, Refusal> {
+        match self.asset(wanted, replica, price)? {
+            Asset::Token(label) => {
+                Ok(ticket::Price { quantity: price.quantity, issuer: label.issuer, name: label.name })
+            }
+            Asset::Ticket(_) => Err(Refusal::Malformed("a price is in tokens")),
+        }
+    }
+
+    /// A ticket of somebody for the channel, if they own one that has not expired.
+    pub(super) fn ticket_of(
+        &self,
+        replica: &Replica,
+        owner: Identity,
+        now: Timestamp,
+    ) -> Option<ticket::Redemption> {
+        let mut owned = self.free(replica, owner).into_iter();
+        owned.find_map(|holding| match holding.asset {
+            Asset::Ticket(label) if label.expires >= now => {
+                Some(ticket::Redemption { label, resource: holding.resource })
+            }
+            _ => None,
+        })
+    }
+
+    /// Solves what waits, in one channel or in all, and settles what was found. The receipt names the
+    /// last settlement, if there is any.
+    pub(super) fn solve(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        wanted: Option<&ChannelRef>,
+    ) -> Result<Receipt, Refusal> {
+        self.expire_intents(turn.now);
+        let channels: BTreeSet<ChannelId> = match wanted {
+            Some(wanted) => BTreeSet::from([self.directory.find(wanted).ok_or_else(|| no_such(wanted))?]),
+            None => self.intents.pool.values().map(|waiting| waiting.offer.channel).collect(),
+        };
+        let mut receipt = Receipt::default();
+        for id in channels {
+            let found = self.search(turn.now, acting.person.identity, id);
+            if found.is_exhausted {
+                self.count_refused("solver_exhausted");
+            }
+            for settlement in found.settlements.into_iter().take(SETTLED_AT_ONCE) {
+                let act = Act::Settle { settlement };
+                match self.act_in(turn, acting, &ChannelRef::Id(id), act, None) {
+                    Ok(done) => receipt = done,
+                    // What cannot be settled in one channel does not keep others waiting.
+                    Err(refusal) if wanted.is_none() => self.count_refused(refusal.reason()),
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+        }
+        Ok(receipt)
+    }
+
+    fn search(&self, now: Timestamp, solver: Identity, id: ChannelId) -> solver::Found {
+        let Some(channel) = self.directory.get(&id) else { return solver::Found::default() };
+        let is_there = |waiting: &&Waiting| {
+            waiting.gives.iter().all(|(commitment, nullifier)| {
+                !channel.replica.is_spent(nullifier)
+                    && commitment.is_none_or(|commitment| channel.replica.is_unspent(&commitment))
+            })
+        };
+        let pool = self.intents.of_channel(id).filter(is_there);
+        let pool: Vec<Intent> = pool.map(|waiting| waiting.offer.intent.clone()).collect();
+        let market = Market { solver, at: now, logics: logics(), proving: &Transparent };
+        solver::solve(&pool, &market, Bounds::default())
+    }
+
+    pub(super) fn expire_intents(&mut self, now: Timestamp) {
+        self.intents.drop_if(|waiting| now > waiting.offer.intent.constraints.expires);
+    }
+
+    /// Forgets intents of which something was spent.
+    pub(super) fn drop_spent(&mut self, id: ChannelId) {
+        let Some(channel) = self.directory.get(&id) else { return };
+        let replica = &channel.replica;
+        self.intents.drop_if(|waiting| {
+            waiting.offer.channel == id
+                && waiting.gives.iter().any(|(_, nullifier)| replica.is_spent(nullifier))
+        });
+    }
+
+    /// Intents of another node.
+    pub(super) fn intents_from(&mut self, now: Timestamp, offers: Vec<Offer>) {
+        self.expire_intents(now);
+        for offer in offers.into_iter().take(limits::POOLED_INTENTS) {
+            let Some(channel) = self.directory.get(&offer.channel) else {
+                self.count_refused("intent_of_unknown_channel");
+                continue;
+            };
+            let actions = offer.intent.transaction.actions.iter();
+            let mut consumed = actions.flat_map(|action| &action.consumed);
+            let spent = consumed.any(|input| {
+                let nullifier = input.resource.nullifier(&input.nullifier_key);
+                nullifier.is_ok_and(|nullifier| channel.replica.is_spent(&nullifier))
+            });
+            if !spent && let Err(reason) = self.intents.add(now, offer, false) {
+                self.count_refused(reason);
+            }
+        }
+    }
+
+    /// Tells a peer that came up of everything that waits.
+    pub(super) fn tell_intents(&self, turn: &mut Turn, peer: NodeId) {
+        for packet in self.intents.packets(false) {
+            turn.effects.push(Output::Send { to: Destination::Peer(peer), packet });
+        }
+    }
+
+    /// Tells everybody again of what our own people want.
+    pub(super) fn repeat_intents(&mut self, turn: &mut Turn) {
+        self.expire_intents(turn.now);
+        for packet in self.intents.packets(true) {
+            turn.effects.push(Output::Send { to: Destination::Domain, packet });
+        }
+    }
+
+    /// What is owned in a channel and what waits there, as doors show it.
+    pub fn market_of(&self, id: &ChannelId) -> MarketView {
+        let Some(channel) = self.directory.get(id) else { return MarketView::default() };
+        let holdings = channel.replica.holdings().map(|holding| HoldingView {
+            owner: holding.owner,
+            quantity: holding.resource.quantity,
+            asset: holding.asset,
+        });
+        let intents = self.intents.of_channel(*id).map(|waiting| {
+            let (gives, takes) = imbalance(&waiting.offer.intent);
+            IntentView {
+                id: waiting.offer.intent.id(),
+                author: waiting.offer.intent.author,
+                expires: waiting.offer.intent.constraints.expires,
+                is_open: waiting.offer.intent.constraints.flow
+                    == Constraints::until(Timestamp::default()).flow,
+                is_ours: waiting.is_ours,
+                gives,
+                takes,
+            }
+        });
+        MarketView { holdings: holdings.collect(), intents: intents.collect() }
+    }
+}
+
+type Amounts = Vec<(Asset, u128)>;
+
+/// What an intent gives and takes in the end.
+fn imbalance(intent: &Intent) -> (Amounts, Amounts) {
+    let mut totals: BTreeMap<Asset, (u128, u128)> = BTreeMap::new();
+    for action in &intent.transaction.actions {
+        let consumed = action.consumed.iter().map(|input| (&input.resource, &input.app_data, true));
+        let created = action.created.iter().map(|output| (&output.resource, &output.app_data, false));
+        for (resource, app_data, is_consumed) in consumed.chain(created) {
+            let facts = app_data.resource.first().map(|blob| blob.blob.as_slice()).unwrap_or_default();
+            let Some((asset, _)) = Holding::read_facts(resource, facts) else { continue };
+            let (out, back) = totals.entry(asset).or_default();
+            let total = if is_consumed { out } else { back };
+            *total = total.saturating_add(resource.quantity);
+        }
+    }
+    let more = |(asset, (one, other)): (&Asset, (u128, u128))| {
+        let more = one.saturating_sub(other);
+        (more > 0).then(|| (asset.clone(), more))
+    };
+    let gives = totals.iter().filter_map(|(asset, (out, back))| more((asset, (*out, *back)))).collect();
+    let takes = totals.iter().filter_map(|(asset, (out, back))| more((asset, (*back, *out)))).collect();
+    (gives, takes)
+}
+
+fn refused(error: &MachineError) -> Refusal {
+    match error {
+        MachineError::Terms(rule) => Refusal::Malformed(rule),
+        MachineError::TooMuch(_) => Refusal::Malformed("that takes too many pieces at once: give less"),
+        _ => Refusal::NotPermitted(error.rule()),
+    }
+}
