@@ -86,6 +86,10 @@ impl Node {
         if let Some(rule) = replica.forbids(lane, &Act::UpdateChannel(Change::Closed(true)), turn.now) {
             return Err(Refusal::NotPermitted(rule));
         }
+        if state.ancestry().is_workspace {
+            // Closing the old one would close every channel of it.
+            return Err(Refusal::NotPermitted("a workspace does not go on in another: its channels do"));
+        }
         let Some(name) = state.name().cloned() else { return Err(no_such(wanted)) };
         let topic = state.topic().to_owned();
         let ancestry = Ancestry { predecessor: Some(id), ..state.ancestry() };

@@ -547,18 +547,20 @@ fn chosen(
     let joining =
         if here == workspace { Some(author.joining()) } else { world.under(author, here, workspace) };
     let live = replica.live_lane(&author.device.public());
-    if live.is_none() && (step.does > 9 || replica.devices.get(&author.device.public()).is_none()) {
+    if live.is_none() && (step.does > 9 || !replica.devices.contains_key(&author.device.public())) {
         let grant = replica.best_grant(&author.identity.public()).map(|(grant, _)| grant);
         return Some(Act::JoinChannel(Joining { grant, ..joining? }));
     }
     let revoked = |then| Some(revoke(other, then));
     match step.does / 2 {
         0 => revoked(Standing::Out),
-        1 => revoked(if number % 2 == 0 { Standing::Banned } else { Standing::Free }),
+        1 => revoked(if number.is_multiple_of(2) { Standing::Banned } else { Standing::Free }),
         2 => revoked(Standing::Demoted(Role::Custom(1200))),
         3 => Some(grant(other, [Role::Member, Role::Moderator, Role::Custom(800)][number % 3])),
         4 => Some(of_members(&[Permission::SetTopic], &[Permission::SendMessage][..number % 2])),
-        5 => Some(set([Change::Join(JoinRule::Invite), Change::Closed(number % 3 == 0)][number % 2].clone())),
+        5 => Some(set([Change::Join(JoinRule::Invite), Change::Closed(number.is_multiple_of(3))]
+            [number % 2]
+            .clone())),
         6 | 7 if here != workspace => Some(Act::Anchor(replica.unseen(&world.channels[workspace], live)?)),
         6 => Some(Act::LeaveChannel { reason: String::new() }),
         _ => Some(Act::SendMessage(Envelope::default())),
