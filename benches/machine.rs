@@ -111,6 +111,7 @@ fn joining(identity: &SecretKey, device: &SecretKey) -> Joining {
         via: None,
         grant: None,
         bearer: None,
+        under: None,
     }
 }
 

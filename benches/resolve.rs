@@ -75,7 +75,10 @@ impl Author {
         let (identity, device) = (root.derive(Purpose::Identity, name), root.derive(Purpose::Device, name));
         let certificate = Certificate::issue(&identity, device.public(), Timestamp(u64::MAX));
         let profile = Profile { username: name.to_owned(), ..Profile::default() };
-        Self { device, joining: Joining { certificate, profile, via: None, grant: None, bearer: None } }
+        Self {
+            device,
+            joining: Joining { certificate, profile, via: None, grant: None, bearer: None, under: None },
+        }
     }
 }
 
@@ -166,7 +169,7 @@ impl Channel {
     }
 
     fn readmit(&mut self, event: &Event, payload: Option<Vec<u8>>) {
-        let admission = self.replica.readmit(event, self.position + 1);
+        let admission = self.replica.readmit(event, self.position + 1, None);
         assert!(matches!(admission, Admission::Accepted(_)), "{admission:?}");
         self.keep(event, payload);
     }

@@ -49,6 +49,28 @@ pub enum Act {
     Settle { settlement: Settlement },
     /// Opens a lane of a new member and uses up a ticket for it (`chat::ticket`).
     RedeemTicket { joining: Joining, ticket: Box<Redemption> },
+    /// In a channel of a workspace: says how far the author has seen the workspace. What binds the
+    /// workspace's members binds here what comes after it.
+    Anchor(Anchor),
+    /// In a workspace: takes a channel in that was founded for it, or that is to be shared into it.
+    AddChannel { channel: ChannelId },
+}
+
+/// How far somebody has seen a workspace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Anchor {
+    pub workspace: ChannelId,
+    /// Events of the workspace, ascending, at most `limits::DEPS`: these and their past were seen.
+    pub heads: Vec<EventId>,
+}
+
+/// The lane of a workspace that a lane of one of its channels is opened under.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Under {
+    /// The opening of a lane of the same identity there.
+    pub lane: EventId,
+    /// What else was seen of the workspace; it may be nothing.
+    pub seen: Anchor,
 }
 
 /// What a new channel comes from.
@@ -60,6 +82,21 @@ pub struct Ancestry {
     pub workspace: Option<ChannelId>,
     /// Whether it is a workspace itself: a channel of channels.
     pub is_workspace: bool,
+}
+
+impl Ancestry {
+    /// Whether a founder may found so: a channel of a workspace under their lane there, and no workspace
+    /// within another.
+    fn fits(&self, founder: &Joining) -> bool {
+        let under = founder.under.as_ref().map(|under| under.seen.workspace);
+        under == self.workspace && !(self.is_workspace && under.is_some())
+    }
+}
+
+impl Anchor {
+    fn is_well_formed(&self) -> bool {
+        self.heads.len() <= limits::DEPS && self.heads.windows(2).all(|pair| pair[0] < pair[1])
+    }
 }
 
 /// What somebody may be after a revocation.
@@ -88,6 +125,8 @@ pub struct Joining {
     pub grant: Option<EventId>,
     /// Where the grant is an invite link's: the link's key, signing who uses it.
     pub bearer: Option<Signature>,
+    /// In a channel of a workspace: what makes the member one of the workspace.
+    pub under: Option<Under>,
 }
 
 const BEARER_CONTEXT: &[u8] = b"multichat invite bearer 1";
@@ -125,6 +164,14 @@ impl Act {
         }
     }
 
+    /// What it says to have seen of a workspace.
+    pub fn anchor(&self) -> Option<&Anchor> {
+        match self {
+            Self::Anchor(anchor) => Some(anchor),
+            _ => self.joining()?.under.as_ref().map(|under| &under.seen),
+        }
+    }
+
     /// The bytes that an event's header may have with this act.
     pub fn header_bytes(&self) -> usize {
         match self {
@@ -158,7 +205,9 @@ impl Act {
             Self::GrantRole { .. } => Some(Permission::GrantRoles),
             Self::RevokeRole { .. } => Some(Permission::RemoveMembers),
             Self::Extension { .. } => Some(Permission::SendMessage),
+            Self::AddChannel { .. } => Some(Permission::CreateChannel),
             Self::CreateChannel { .. }
+            | Self::Anchor(_)
             | Self::JoinChannel(_)
             | Self::LeaveChannel { .. }
             | Self::Knock { .. }
@@ -171,8 +220,13 @@ impl Act {
     /// Whether texts and names are within bounds.
     pub fn is_well_formed(&self) -> bool {
         let is_text = |text: &str| text.len() <= limits::TOPIC_BYTES;
+        if self.anchor().is_some_and(|anchor| !anchor.is_well_formed()) {
+            return false;
+        }
         match self {
-            Self::CreateChannel { topic, founder, .. } => is_text(topic) && founder.profile.is_well_formed(),
+            Self::CreateChannel { topic, founder, ancestry, .. } => {
+                is_text(topic) && founder.profile.is_well_formed() && ancestry.fits(founder)
+            }
             Self::JoinChannel(joining) => joining.profile.is_well_formed(),
             Self::Knock { asking, reason } => is_text(reason) && asking.profile.is_well_formed(),
             Self::LeaveChannel { reason } | Self::RedactMessage { reason, .. } => is_text(reason),
@@ -187,7 +241,8 @@ impl Act {
             Self::RedeemTicket { joining, ticket } => {
                 joining.profile.is_well_formed() && joining.grant.is_none() && ticket.label.is_well_formed()
             }
-            Self::CommitService(_) => true,
+            Self::Anchor(anchor) => !anchor.heads.is_empty(),
+            Self::CommitService(_) | Self::AddChannel { .. } => true,
             Self::Extension { data, .. } => data.len() <= limits::EXTENSION_BYTES,
         }
     }

@@ -119,6 +119,8 @@ fn build(act: &Act, setting: &Setting, held: Option<Held>) -> Result<BuiltAction
         Act::CommitService(commitment) => draft.commitment(commitment)?,
         // Who knows the logic checks it; to all others it is something that a member did.
         Act::Extension { .. } => {}
+        // They give and take nothing here: a workspace's replica knows what they cite.
+        Act::Anchor(_) | Act::AddChannel { .. } => {}
     }
     draft.builder.build_here()
 }

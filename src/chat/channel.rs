@@ -54,6 +54,11 @@ pub enum Change {
     Closed(bool),
     /// The channel goes on in another.
     Successor(Option<ChannelId>),
+    /// Members of this workspace may join, as ordinary members, if it takes the channel in.
+    Shared {
+        workspace: ChannelId,
+        is_shared: bool,
+    },
 }
 
 /// Which setting a change is of.
@@ -72,6 +77,7 @@ pub enum Setting {
     Person(Identity),
     Closed,
     Successor,
+    Shared(ChannelId),
 }
 
 /// Who may join without a grant.
@@ -126,6 +132,7 @@ impl Change {
             Self::Person { person, .. } => Setting::Person(*person),
             Self::Closed(_) => Setting::Closed,
             Self::Successor(_) => Setting::Successor,
+            Self::Shared { workspace, .. } => Setting::Shared(*workspace),
         }
     }
 
@@ -163,14 +170,32 @@ impl Change {
                     && rule.rule.is_well_formed()
             }
             Self::Person { rule, .. } => rule.is_well_formed(),
-            Self::Join(_) | Self::Retention(_) | Self::MaxTtl(_) | Self::Closed(_) | Self::Successor(_) => {
-                true
-            }
+            Self::Join(_)
+            | Self::Retention(_)
+            | Self::MaxTtl(_)
+            | Self::Closed(_)
+            | Self::Successor(_)
+            | Self::Shared { .. } => true,
         }
     }
 }
 
+impl Quota {
+    /// The one that lets less through.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        let rate = |one: Self, other: Self| u128::from(one.events) * u128::from(other.per_ms);
+        if rate(self, other) <= rate(other, self) { self } else { other }
+    }
+}
+
 impl Rule {
+    /// First this rule, then another.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self { allow: self.allow.with(next.allow), deny: self.deny.without(next.allow).with(next.deny) }
+    }
+
     fn is_well_formed(&self) -> bool {
         self.allow.is_well_formed() && self.deny.is_well_formed()
     }

@@ -48,6 +48,7 @@ fn joining() -> Joining {
         via: None,
         grant: None,
         bearer: None,
+        under: None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! role, then a rule of the person, each first allows and then denies, as people know it from
 //! Discord; nothing goes beyond the ceiling of the role (see `permissions`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::channel::{Change, JoinRule, Quota, RoleRule, Rule};
 use super::flow::Flow;
 use super::message::Envelope;
 use super::permissions::{Permission, Permissions};
-use crate::base::{Identity, Timestamp};
+use crate::base::{ChannelId, Identity, Timestamp};
 
 /// The settings that bind members.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -28,6 +28,17 @@ pub struct Policy {
     pub roles: BTreeMap<Role, RoleRule>,
     pub people: BTreeMap<Identity, Rule>,
     pub closed: bool,
+    /// The workspaces whose members may join.
+    pub shared: BTreeSet<ChannelId>,
+}
+
+/// Whom the policies of a workspace and of its channel are put together for.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound<'a> {
+    pub person: &'a Identity,
+    /// Their role in the workspace, and in the channel.
+    pub role_above: Role,
+    pub role: Role,
 }
 
 impl Policy {
@@ -46,6 +57,12 @@ impl Policy {
                 self.people.insert(*person, *rule);
             }
             Change::Closed(closed) => self.closed = *closed,
+            Change::Shared { workspace, is_shared: true } => {
+                self.shared.insert(*workspace);
+            }
+            Change::Shared { workspace, is_shared: false } => {
+                self.shared.remove(workspace);
+            }
             Change::Topic(_)
             | Change::Title(_)
             | Change::Avatar(_)
@@ -54,10 +71,60 @@ impl Policy {
         }
     }
 
+    /// What a channel's policy comes to under that of its workspace: flow, duration, quota and closure
+    /// as narrow as the narrower of both. Rules of roles: first the workspace's, of the role held there
+    /// and then of the person, then the channel's, so that the channel has the last word. Who may join
+    /// is the channel's own affair.
+    #[must_use]
+    pub fn beneath(mut self, above: &Self, bound: Option<Bound<'_>>) -> Self {
+        self.narrow(above);
+        let Some(Bound { person, role_above, role }) = bound else {
+            for (role, rule) in &above.roles {
+                let here = self.roles.entry(*role).or_default();
+                here.rule = rule.rule.then(here.rule);
+                if here.name.is_empty() {
+                    here.name.clone_from(&rule.name);
+                }
+            }
+            return self;
+        };
+        let inherited = above.rules_of(role_above, person);
+        let here = self.roles.entry(role).or_default();
+        here.rule = inherited.then(here.rule);
+        self
+    }
+
+    /// What a policy comes to for a guest from another workspace, whose own policy is put on top: it
+    /// can only take away.
+    #[must_use]
+    pub fn shared_into(mut self, above: &Self, bound: Bound<'_>) -> Self {
+        self.narrow(above);
+        let taken = above.rules_of(bound.role_above, bound.person).deny;
+        let here = self.people.entry(*bound.person).or_default();
+        *here = here.then(Rule { deny: taken, ..Rule::default() });
+        self
+    }
+
+    fn rules_of(&self, role: Role, person: &Identity) -> Rule {
+        let of_role = self.roles.get(&role).map(|rule| rule.rule).unwrap_or_default();
+        of_role.then(self.people.get(person).copied().unwrap_or_default())
+    }
+
+    fn narrow(&mut self, other: &Self) {
+        let shorter = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        self.flow = self.flow.and(&other.flow);
+        self.retention = shorter(self.retention, other.retention);
+        self.max_ttl = shorter(self.max_ttl, other.max_ttl);
+        let quotas = self.slow_mode.into_iter().chain(other.slow_mode);
+        self.slow_mode = quotas.reduce(Quota::stricter);
+        self.closed |= other.closed;
+    }
+
     /// The settings that make it what it is, where they are not the default ones.
     pub fn changes(&self) -> Vec<Change> {
         let roles = self.roles.iter().map(|(role, rule)| Change::Role { role: *role, rule: rule.clone() });
         let people = self.people.iter().map(|(person, rule)| Change::Person { person: *person, rule: *rule });
+        let shared = self.shared.iter().map(|id| Change::Shared { workspace: *id, is_shared: true });
         let plain = [
             Change::Join(self.join),
             Change::Flow(self.flow.clone()),
@@ -71,6 +138,7 @@ impl Policy {
             .into_iter()
             .chain(roles)
             .chain(people)
+            .chain(shared)
             .filter(|change| {
                 let before = without.clone();
                 without.apply(change);
@@ -177,6 +245,44 @@ mod tests {
         assert!(may(&policy, Permission::SendMessage));
         policy.apply(&Change::Closed(true));
         assert!(!may(&policy, Permission::SendMessage));
+    }
+
+    #[test]
+    fn a_channel_narrows_its_workspace_and_has_the_last_word_on_roles() {
+        let here = |change: Change| {
+            let mut policy = Policy::default();
+            policy.apply(&change);
+            policy
+        };
+        let of_members =
+            |rule| Change::Role { role: Role::Member, rule: RoleRule { name: String::new(), rule } };
+        let bound = Bound { person: &SOMEBODY, role_above: Role::Member, role: Role::Member };
+        let may = |policy: &Policy, needs| policy.permits(Role::Member, &SOMEBODY, needs).is_ok();
+        let muted = here(of_members(rule(&[Permission::Pin], &[Permission::SendMessage])));
+        let free = here(of_members(rule(&[Permission::SendMessage], &[Permission::Pin])));
+        let both = Policy::default().beneath(&muted, Some(bound));
+        assert!(!may(&both, Permission::SendMessage) && may(&both, Permission::Pin));
+        let both = free.clone().beneath(&muted, Some(bound));
+        assert!(may(&both, Permission::SendMessage) && !may(&both, Permission::Pin));
+        // The workspace lets one person speak; a channel where only moderators do stays so.
+        let person = Change::Person { person: SOMEBODY, rule: rule(&[Permission::SendMessage], &[]) };
+        let both = muted.clone().beneath(&here(person.clone()), Some(bound));
+        assert!(!may(&both, Permission::SendMessage));
+        // A guest's own workspace takes away and gives nothing.
+        let guest = free.clone().shared_into(&muted, bound);
+        assert!(!may(&guest, Permission::SendMessage) && !may(&guest, Permission::Pin));
+        assert!(!may(&muted.shared_into(&here(person), bound), Permission::SendMessage));
+
+        let mut above = here(Change::Retention(Some(5)));
+        above.apply(&Change::SlowMode(Some(Quota { events: 3, per_ms: 10 })));
+        above.apply(&Change::Flow(Flow::Only(vec![])));
+        let mut own = here(Change::Retention(Some(7)));
+        own.apply(&Change::SlowMode(Some(Quota { events: 1, per_ms: 2 })));
+        own.apply(&Change::Join(JoinRule::Invite));
+        let both = own.beneath(&above, None);
+        assert_eq!((both.retention, both.max_ttl, both.join), (Some(5), None, JoinRule::Invite));
+        assert_eq!(both.slow_mode, Some(Quota { events: 3, per_ms: 10 }));
+        assert_eq!(both.flow, Flow::Only(vec![]));
     }
 
     #[test]

@@ -38,8 +38,7 @@ impl fmt::Display for BadSetting {
 
 impl std::error::Error for BadSetting {}
 
-const SETTINGS: &str =
-    "topic, title, avatar, join, flow, retention, max-ttl, slow, role ROLE, person WHO, closed";
+const SETTINGS: &str = "topic, title, avatar, join, flow, retention, max-ttl, slow, role ROLE, person WHO, closed, shared WORKSPACE";
 
 /// The change that somebody asks for. What a role or person may do already stays unless it is named
 /// anew; `who` finds people by what they are called.
@@ -73,6 +72,16 @@ pub fn change(
             "off" => false,
             _ => return Err(expected("on or off")),
         }),
+        "shared" => {
+            let expects = || expected("shared WORKSPACE on or off, the workspace by its id");
+            let [workspace, is_shared] = values else { return Err(expects()) };
+            let workspace = workspace.parse().map_err(|_| expects())?;
+            match is_shared.as_str() {
+                "on" => Change::Shared { workspace, is_shared: true },
+                "off" => Change::Shared { workspace, is_shared: false },
+                _ => return Err(expects()),
+            }
+        }
         "role" => {
             let (name, rest) = values.split_first().ok_or_else(|| expected("role ROLE +permission …"))?;
             let role = policy.role_named(name);
@@ -120,6 +129,9 @@ pub fn change_words(change: &Change) -> (String, String) {
         Change::Successor(Some(channel)) => ("successor".into(), channel.to_string()),
         Change::Successor(None) => ("successor".into(), "none".into()),
         Change::Closed(closed) => ("closed".into(), if *closed { "on" } else { "off" }.into()),
+        Change::Shared { workspace, is_shared } => {
+            (format!("shared {workspace}"), if *is_shared { "on" } else { "off" }.into())
+        }
         Change::Flow(flow) => ("flow".into(), flow_words(flow)),
         Change::Retention(ms) => ("retention".into(), span_words(*ms)),
         Change::MaxTtl(ms) => ("max-ttl".into(), span_words(*ms)),
@@ -261,6 +273,7 @@ pub fn duration_words(ms: u64) -> String {
 mod tests {
     use super::*;
 
+    const TEAM: crate::base::ChannelId = crate::base::ChannelId([7; 32]);
     const ANNA: Identity = Identity([1; 32]);
 
     fn read(line: &str, policy: &Policy) -> Result<Change, BadSetting> {
@@ -285,6 +298,7 @@ mod tests {
             ("role voice +react =pin", "role role900 name=voice +react"),
             ("person anna -send_message", &format!("person {ANNA} -send_message")),
             ("closed on", "closed on"),
+            (&format!("shared {TEAM} on"), &format!("shared {TEAM} on")),
             ("topic what we do", "topic what we do"),
         ] {
             let change = read(line, &policy).unwrap();
@@ -295,7 +309,7 @@ mod tests {
         let lines: Vec<String> =
             policy_lines(&policy).into_iter().map(|(setting, value)| format!("{setting} {value}")).collect();
         assert_eq!(lines[..4], ["join knock", "flow none", "retention 2w", "slow 5/1m"]);
-        assert!(lines.contains(&"closed on".to_owned()));
+        assert!(lines.contains(&"closed on".to_owned()) && lines.contains(&format!("shared {TEAM} on")));
         assert_eq!(policy_lines(&Policy::default()), [("join".to_owned(), "open".to_owned())]);
     }
 
@@ -314,6 +328,7 @@ mod tests {
             ("role member pin", "+pin"),
             ("person bert +pin", "somebody"),
             ("closed maybe", "on or off"),
+            ("shared garden on", "by its id"),
         ] {
             let error = read(line, &Policy::default()).unwrap_err().to_string();
             assert!(error.contains(expect), "{line}: {error}");

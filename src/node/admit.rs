@@ -9,7 +9,7 @@ use crate::chat::intent::Submission;
 use crate::chat::message::Link;
 use crate::chat::view::{News, What};
 use crate::overlay::Destination;
-use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Replica};
+use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Unfounded};
 
 /// Who acts, and how the node was told.
 pub(super) struct Acting<'a> {
@@ -27,7 +27,10 @@ impl Node {
         act: Act,
         payload: Option<Vec<u8>>,
     ) -> Result<Receipt, Refusal> {
-        let Some(channel) = self.directory.get_mut(&id) else {
+        if act.anchor().is_none() {
+            self.catch_up(turn, acting, &id);
+        }
+        let Some(channel) = self.directory.get(&id) else {
             return Err(Refusal::NoSuchChannel(id.to_string()));
         };
         let device = &acting.person.device;
@@ -46,7 +49,7 @@ impl Node {
         header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
         let event = Event::sign(header, device);
         let position = self.last_position + 1;
-        match channel.replica.admit(&event, position) {
+        match self.directory.admit(&event, position).unwrap_or(Admission::Known) {
             Admission::Accepted(effect) => {
                 self.accepted(turn, id, &event, payload, effect, Some(acting.submission));
                 turn.broadcast(position);
@@ -65,8 +68,8 @@ impl Node {
         turn: &mut Turn,
         event: &Event,
         wanted: Option<&Submission>,
-    ) -> Result<ChannelId, Invalid> {
-        let (replica, effect) = Replica::found(event, self.last_position + 1)?;
+    ) -> Result<ChannelId, Unfounded> {
+        let (replica, effect) = self.directory.found(event, self.last_position + 1)?;
         let id = replica.id();
         let name = self.directory.insert(replica, None).name.clone();
         turn.writes.push(Write::Name { channel: id, name });
@@ -86,10 +89,14 @@ impl Node {
         wanted: Option<&Submission>,
     ) {
         self.last_position += 1;
+        let rules = effect.rules;
         self.keep(turn, id, event, payload, (self.last_position, effect, wanted));
         self.settle_texts(turn, id, event);
         if matches!(event.header.act, Act::Settle { .. } | Act::RedeemTicket { .. }) {
             self.drop_spent(id);
+        }
+        if rules {
+            self.refresh_parts(turn, &id);
         }
     }
 
@@ -169,7 +176,7 @@ impl Node {
     }
 
     /// Tells the doors of messages that turned void, or count again.
-    fn tell_flips(&mut self, turn: &mut Turn, id: &ChannelId, flips: &[(EventId, u64)]) {
+    pub(super) fn tell_flips(&mut self, turn: &mut Turn, id: &ChannelId, flips: &[(EventId, u64)]) {
         for (event, position) in flips.iter().copied() {
             if self.directory.get(id).is_some_and(|channel| channel.replica.is_effective(&event)) {
                 turn.writes.push(Write::Shown { position });

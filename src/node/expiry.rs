@@ -146,25 +146,42 @@ impl Node {
     pub(super) fn settle_texts(&mut self, turn: &mut Turn, id: ChannelId, event: &Event) {
         let Some(channel) = self.directory.get_mut(&id) else { return };
         let kept_before = channel.kept_ms();
-        let mut gone = Vec::new();
         if let Act::RedactMessage { target, .. } = &event.header.act {
             channel.doubtful.insert(*target);
         }
         if channel.refresh(event) || matches!(event.header.act, Act::RedactMessage { .. }) {
-            let replica = &channel.replica;
-            gone.extend(channel.doubtful.extract_if(.., |target| replica.is_redacted(target)));
+            self.erase_redacted(turn, id);
         }
-        let kept = channel.kept_ms();
+        self.note_text(id, event, true);
+        if self.directory.get(&id).is_some_and(|channel| channel.kept_ms() != kept_before) {
+            self.sweep(turn, id);
+        }
+    }
+
+    /// What follows for texts from what a channel's workspace decided.
+    pub(super) fn resettle_texts(&mut self, turn: &mut Turn, id: ChannelId) {
+        let Some(channel) = self.directory.get_mut(&id) else { return };
+        let kept_before = channel.kept_ms();
+        channel.policy = channel.replica.policy();
+        let is_swept = channel.kept_ms() == kept_before;
+        self.erase_redacted(turn, id);
+        if !is_swept {
+            self.sweep(turn, id);
+        }
+    }
+
+    /// Deletes the texts of messages that were taken back, once that counts.
+    fn erase_redacted(&mut self, turn: &mut Turn, id: ChannelId) {
+        let Some(channel) = self.directory.get_mut(&id) else { return };
+        let replica = &channel.replica;
+        let gone: Vec<EventId> =
+            channel.doubtful.extract_if(.., |target| replica.is_redacted(target)).collect();
         let edits = gone.iter().flat_map(|target| channel.edits.get(target)).flatten();
         let gone: Vec<EventId> = gone.iter().chain(edits).copied().collect();
         for event in gone {
             self.wanting.forget(&id, &event);
             let position = self.directory.get(&id).and_then(|channel| channel.replica.position_of(&event));
             turn.writes.extend(position.map(|position| Write::Erase { position }));
-        }
-        self.note_text(id, event, true);
-        if kept != kept_before {
-            self.sweep(turn, id);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Invite links, and channels that go on in another.
 
 use super::admit::Acting;
+use super::parts::Site;
 use super::submit::no_such;
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::key::Purpose;
@@ -61,7 +62,7 @@ impl Node {
             return Err(Refusal::NotInvited);
         }
         let bearer = Some(Joining::bear(&invite.key(), &invite.grant, &identity));
-        let joining = acting.person.joining(acting.submission.via.clone());
+        let joining = self.joining(turn, acting, &id)?;
         let joining = Joining { grant: Some(invite.grant), bearer, ..joining };
         let receipt = self.act(turn, acting, id, Act::JoinChannel(joining), None)?;
         match self.directory.get(&id) {
@@ -85,10 +86,14 @@ impl Node {
         if let Some(rule) = replica.forbids(lane, &Act::UpdateChannel(Change::Closed(true)), turn.now) {
             return Err(Refusal::NotPermitted(rule));
         }
+        if state.ancestry().is_workspace {
+            // Closing the old one would close every channel of it.
+            return Err(Refusal::NotPermitted("a workspace does not go on in another: its channels do"));
+        }
         let Some(name) = state.name().cloned() else { return Err(no_such(wanted)) };
         let topic = state.topic().to_owned();
         let ancestry = Ancestry { predecessor: Some(id), ..state.ancestry() };
-        let settings = channel.policy.changes();
+        let settings = replica.own_policy().changes();
         let is_open = channel.policy.join == JoinRule::Open;
         let members = state.members().filter(|member| member.identity != acting.person.identity);
         let grants: Vec<(Identity, Role)> = members
@@ -99,7 +104,7 @@ impl Node {
             .take(LET_IN)
             .collect();
 
-        let receipt = self.found_as(turn, acting, &name, &topic, ancestry)?;
+        let receipt = self.found_as(turn, acting, Site { name, ancestry }, &topic)?;
         let Some(successor) = receipt.channel else { return Ok(receipt) };
         for change in settings {
             self.act(turn, acting, successor, Act::UpdateChannel(change), None)?;

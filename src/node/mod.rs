@@ -20,6 +20,7 @@ mod market;
 mod news;
 mod origins;
 mod outbox;
+mod parts;
 mod people;
 mod restore;
 mod roles;
@@ -289,7 +290,7 @@ impl Node {
 
     /// How many events wait for their past.
     pub fn pending_events(&self) -> usize {
-        self.directory.iter().map(|(_, channel)| channel.pending.len()).sum()
+        self.directory.pending()
     }
 
     /// Deliveries not yet arrived, by door.

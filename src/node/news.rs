@@ -45,7 +45,7 @@ pub(super) fn of_event(
         Act::Knock { reason, .. } => What::Knocked { reason: reason.clone() },
         Act::Extension { logic, .. } => What::Unknown { logic: *logic },
         // Providers are shown in reports, not in the conversation.
-        Act::CommitService(_) => return None,
+        Act::CommitService(_) | Act::Anchor(_) | Act::AddChannel { .. } => return None,
         Act::RedactMessage { target, reason } => {
             let sender = channel.replica.author_of(target)?;
             What::Redacted { target: *target, sender, reason: reason.clone() }

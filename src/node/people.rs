@@ -103,7 +103,7 @@ impl Person {
         // expire; those of people who keep their own keys will.
         let forever = Timestamp(u64::MAX);
         let certificate = Certificate::issue(&self.identity_key, self.device.public(), forever);
-        Joining { certificate, profile: self.profile.clone(), via, grant: None, bearer: None }
+        Joining { certificate, profile: self.profile.clone(), via, grant: None, bearer: None, under: None }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::base::key::{Purpose, SecretKey};
 use crate::base::{ChannelId, EventId, NodeId, Timestamp};
 use crate::chat::act::Act;
 use crate::chat::message::Link;
-use crate::replica::{Admission, Event, Replica};
+use crate::replica::{Admission, Event};
 
 /// What makes this node this node.
 #[derive(Clone, Debug)]
@@ -121,14 +121,22 @@ impl Node {
     ) -> Result<(), String> {
         let damaged = || "its bytes are not those of its id".to_owned();
         let event = Event::read_back(&stored.signed, stored.id).ok_or_else(damaged)?;
-        let Some(channel) = self.directory.get_mut(&stored.channel) else {
-            let replica = Replica::refound(&event, stored.position).map_err(|error| error.to_string())?;
+        let Some(admission) = self.directory.readmit(&event, stored.position) else {
+            let replica =
+                self.directory.refound(&event, stored.position).map_err(|error| error.to_string())?;
             self.directory.insert(replica, names.remove(&stored.channel));
             return Ok(());
         };
-        match channel.replica.readmit(&event, stored.position) {
-            Admission::Accepted(_) => {
-                if let Act::RedactMessage { target, .. } = &event.header.act {
+        match admission {
+            Admission::Accepted(effect) => {
+                if effect.rules {
+                    for part in self.directory.parts(&stored.channel) {
+                        self.directory.refresh(&part, &stored.channel);
+                    }
+                }
+                if let Act::RedactMessage { target, .. } = &event.header.act
+                    && let Some(channel) = self.directory.get_mut(&stored.channel)
+                {
                     channel.doubtful.insert(*target);
                 }
                 if stored.keeping.wanted {

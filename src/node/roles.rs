@@ -47,7 +47,11 @@ impl Node {
         }
         self.outranks(acting, wanted, &subject)?;
         let act = Act::RevokeRole { subject, then, reason: clipped(reason) };
-        self.act_in(turn, acting, wanted, act, None)
+        let receipt = self.act_in(turn, acting, wanted, act, None)?;
+        if let Some(id) = receipt.channel {
+            self.draw_lines(turn, acting, &id, (&subject, then));
+        }
+        Ok(receipt)
     }
 
     /// Asks to be let in, where that is how one comes in.
@@ -67,7 +71,7 @@ impl Node {
         if channel.replica.policy().join != JoinRule::Knock || channel.replica.is_banned(identity) {
             return Err(Refusal::NotPermitted("nobody may knock here"));
         }
-        let asking = acting.person.joining(acting.submission.via.clone());
+        let asking = self.joining(turn, acting, &id)?;
         self.act(turn, acting, id, Act::Knock { asking, reason: clipped(reason) }, None)
     }
 
@@ -110,20 +114,27 @@ impl Node {
         id: ChannelId,
     ) -> Result<(), Refusal> {
         let Some(channel) = self.directory.get(&id) else { return Ok(()) };
-        let replica = &channel.replica;
-        if !replica.state().is_member(&acting.person.identity) {
+        let (identity, device) = (acting.person.identity, acting.person.device.public());
+        let home = channel.replica.state().ancestry().workspace;
+        if let Some(home) = home {
+            self.take_up_grant(turn, acting, home)?;
+        }
+        let replica = self.replica(&id)?;
+        let above = home.and_then(|home| self.replica(&home).ok()?.live_lane(&device)).map(|lane| lane.rank);
+        let comes_back = above.is_some() && replica.is_stranded(&device) && !replica.is_removed(&identity);
+        if !replica.state().is_member(&identity) && !comes_back {
             return Ok(());
         }
-        let lane = replica.live_lane(&acting.person.device.public()).map(|lane| lane.rank);
-        let grant = replica.best_grant(&acting.person.identity);
-        let takes = match (grant, lane) {
+        let lane = replica.live_lane(&device).map(|lane| lane.rank);
+        let standing = replica.best_standing(&identity, above);
+        let takes = match (standing, lane) {
             (Some((_, rank)), lane) => lane.is_none_or(|lane| rank < lane),
             // In by another device, and this one is new: so it is after the node was restored.
-            (None, lane) => lane.is_none() && replica.may_join(&acting.person.identity),
+            (None, lane) => lane.is_none() && replica.may_join(&identity),
         };
         if takes {
-            let grant = grant.map(|(grant, _)| grant);
-            let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
+            let grant = standing.and_then(|(grant, _)| grant);
+            let joining = Joining { grant, ..self.joining(turn, acting, &id)? };
             self.act(turn, acting, id, Act::JoinChannel(joining), None)?;
         }
         Ok(())

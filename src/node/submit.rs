@@ -1,17 +1,17 @@
 //! Wishes: what a submission becomes.
 
-use super::admit::{Acting, refusal};
+use super::admit::Acting;
 use super::directory::Channel;
+use super::parts::Site;
 use super::people::{Person, cut, is_account, named_after};
 use super::{Node, Receipt, Refusal, Turn};
 use crate::base::{ChannelId, EventId, limits};
-use crate::chat::act::{Act, Ancestry, Joining};
+use crate::chat::act::{Act, Joining};
 use crate::chat::channel::Change;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::{Content, Relation};
 use crate::chat::name::ChannelName;
 use crate::chat::profile::Profile;
-use crate::replica::{Event, Header, Invalid};
 
 const BAD_PROFILE: &str = "a user name is 1 to 64 bytes without spaces or control characters";
 
@@ -29,6 +29,9 @@ impl Node {
             Intent::JoinChannel { channel, create } => self.join(turn, &acting, channel, *create),
             Intent::LeaveChannel { channel, reason } => {
                 let act = Act::LeaveChannel { reason: clipped(reason) };
+                if let Some(id) = self.directory.find(channel) {
+                    self.leave_parts(turn, &acting, &id, &clipped(reason))?;
+                }
                 self.act_in(turn, &acting, channel, act, None)
             }
             Intent::SendMessage { channel, content } => self.send(turn, &acting, channel, content, known),
@@ -44,7 +47,12 @@ impl Node {
                     Change::Topic(topic) => Change::Topic(clipped(topic)),
                     other => other.clone(),
                 };
-                self.act_in(turn, &acting, channel, Act::UpdateChannel(change), None)
+                let act = Act::UpdateChannel(change.clone());
+                let receipt = self.act_in(turn, &acting, channel, act, None)?;
+                if let Some(id) = receipt.channel {
+                    self.share(turn, &acting, id, &change);
+                }
+                Ok(receipt)
             }
             Intent::Knock { channel, reason } => self.knock(turn, &acting, channel, reason),
             Intent::GrantRole { channel, subject, role } => {
@@ -106,10 +114,17 @@ impl Node {
         name: &ChannelName,
         topic: &str,
     ) -> Result<Receipt, Refusal> {
-        if self.directory.find(&ChannelRef::Name(name.as_str().to_owned())).is_some() {
-            return Err(Refusal::ChannelExists(name.to_string()));
+        let site = self.site(name);
+        let address = if site.ancestry.is_workspace { &site.name } else { name };
+        if self.directory.find(&ChannelRef::Name(address.as_str().to_owned())).is_some() {
+            return Err(Refusal::ChannelExists(address.to_string()));
         }
-        self.found_as(turn, acting, name, topic, Ancestry::default())
+        if let Some(workspace) = site.ancestry.workspace
+            && let Some(channel) = self.shared_into(&workspace, &site.name)
+        {
+            return self.take_into(turn, acting, workspace, channel);
+        }
+        self.found_as(turn, acting, site, topic)
     }
 
     /// Founds a channel, whatever its name is here.
@@ -117,35 +132,13 @@ impl Node {
         &mut self,
         turn: &mut Turn,
         acting: &Acting<'_>,
-        name: &ChannelName,
+        site: Site,
         topic: &str,
-        ancestry: Ancestry,
     ) -> Result<Receipt, Refusal> {
         if self.directory.len() >= limits::CHANNELS {
             return Err(Refusal::Full("channels"));
         }
-        let act = Act::CreateChannel {
-            name: name.clone(),
-            topic: clipped(topic),
-            founder: acting.person.joining(acting.submission.via.clone()),
-            ancestry,
-        };
-        let header = Header {
-            version: crate::replica::event::VERSION,
-            channel: None,
-            device: acting.person.device.public(),
-            seq: 0,
-            prev: None,
-            deps: Vec::new(),
-            timestamp: turn.now,
-            act,
-            payload: None,
-        };
-        header.check().map_err(|malformed| refusal(&Invalid::Malformed(malformed)))?;
-        let event = Event::sign(header, &acting.person.device);
-        let id = self.found(turn, &event, Some(acting.submission)).map_err(|invalid| refusal(&invalid))?;
-        turn.broadcast(self.last_position);
-        Ok(Receipt { channel: Some(id), event: Some(event.id()), ..Receipt::default() })
+        self.found_at(turn, acting, site, clipped(topic))
     }
 
     pub(super) fn join(
@@ -255,8 +248,7 @@ impl Node {
     ) -> Result<(), Refusal> {
         self.take_up_grant(turn, acting, id)?;
         if !leaves {
-            let removed = |channel: &Channel| channel.replica.is_removed(&acting.person.identity);
-            if acting.submission.join_first && !self.directory.get(&id).is_some_and(removed) {
+            if acting.submission.join_first && !self.is_removed(&id, &acting.person.identity) {
                 self.ensure_member(turn, acting, id)?;
             }
             self.refresh_profile(turn, acting, id)?;
@@ -265,7 +257,7 @@ impl Node {
     }
 
     /// Makes the actor a member, and their profile in the channel what it is. `None` if they were.
-    fn ensure_member(
+    pub(super) fn ensure_member(
         &mut self,
         turn: &mut Turn,
         acting: &Acting<'_>,
@@ -284,10 +276,10 @@ impl Node {
         }
         if grant.is_none() && !channel.replica.may_join(identity) {
             let ticket = self.ticket_of(&channel.replica, *identity, turn.now).ok_or(Refusal::NotInvited)?;
-            let (joining, ticket) = (acting.person.joining(acting.submission.via.clone()), Box::new(ticket));
+            let (joining, ticket) = (self.joining(turn, acting, &id)?, Box::new(ticket));
             return Ok(self.act(turn, acting, id, Act::RedeemTicket { joining, ticket }, None)?.event);
         }
-        let joining = Joining { grant, ..acting.person.joining(acting.submission.via.clone()) };
+        let joining = Joining { grant, ..self.joining(turn, acting, &id)? };
         Ok(self.act(turn, acting, id, Act::JoinChannel(joining), None)?.event)
     }
 

@@ -7,7 +7,7 @@ use crate::base::{ChannelId, EventId, NodeId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::message::Content;
 use crate::overlay::Destination;
-use crate::replica::{Admission, Extent, Held, Malformed, Packet, Parcel};
+use crate::replica::{Admission, Extent, Held, Malformed, Packet, Parcel, Unfounded};
 
 /// How long an unanswered question stands before the same may be asked again.
 const ASK_AGAIN_MS: u64 = 2_000;
@@ -244,9 +244,7 @@ impl Node {
             }
             let id = parcel.event.channel();
             named.insert(id);
-            if self.take_in(turn, parcel) == Taken::Lacking {
-                lacking.insert(id);
-            }
+            self.take_in(turn, parcel, &mut lacking);
         }
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             peer.open.retain(|id| more || !named.contains(id));
@@ -259,27 +257,33 @@ impl Node {
         }
     }
 
-    /// Takes in one event, and then whatever waited for it.
-    fn take_in(&mut self, turn: &mut Turn, parcel: Parcel) -> Taken {
-        let id = parcel.event.channel();
-        let held = |node: &Self| node.directory.get(&id).map_or(0, |channel| channel.pending.bytes());
-        let held_before = held(self);
-        let mut result = None;
+    /// Takes in one event, and then whatever waited for it. What more is needed for that is added to
+    /// `lacking`.
+    fn take_in(&mut self, turn: &mut Turn, parcel: Parcel, lacking: &mut BTreeSet<ChannelId>) {
+        let first = parcel.event.id();
         let mut ready = vec![parcel];
         while let Some(parcel) = ready.pop() {
-            let event: EventId = parcel.event.id();
-            let taken = self.take_in_one(turn, parcel);
-            if taken == Taken::Accepted
-                && let Some(channel) = self.directory.get_mut(&id)
-            {
-                let mut released = channel.pending.release(&event);
-                released.reverse();
-                ready.extend(released);
+            let (id, event) = (parcel.event.channel(), parcel.event.id());
+            let founds = parcel.event.header.channel.is_none();
+            match self.take_in_one(turn, parcel) {
+                Taken::Accepted => {
+                    let mut released = self.directory.release(&id, &event);
+                    let bytes = released.iter().map(Parcel::size).sum();
+                    self.sync.held_bytes = self.sync.held_bytes.saturating_sub(bytes);
+                    released.reverse();
+                    ready.extend(released);
+                    if founds && event != first {
+                        // Its other events were of no use before: they are asked for now.
+                        lacking.insert(id);
+                    }
+                }
+                // What waits for more than one event is not asked for anew with each.
+                Taken::Lacking(wanted) if event == first => {
+                    lacking.insert(wanted);
+                }
+                Taken::Lacking(_) | Taken::Nothing => {}
             }
-            result.get_or_insert(taken);
         }
-        self.sync.held_bytes = (self.sync.held_bytes + held(self)).saturating_sub(held_before);
-        result.unwrap_or(Taken::Nothing)
     }
 
     fn take_in_one(&mut self, turn: &mut Turn, parcel: Parcel) -> Taken {
@@ -289,8 +293,8 @@ impl Node {
             return Taken::Nothing;
         }
         let id = parcel.event.channel();
-        let Some(channel) = self.directory.get_mut(&id) else {
-            return self.take_in_unknown(turn, &parcel);
+        let Some(channel) = self.directory.get(&id) else {
+            return self.take_in_unknown(turn, parcel);
         };
         let is_message = matches!(header.act, Act::SendMessage(_));
         let lacks_text = is_message
@@ -301,7 +305,7 @@ impl Node {
             self.count_refused("message_without_payload");
             return Taken::Nothing;
         }
-        match channel.replica.admit(&parcel.event, self.last_position + 1) {
+        match self.directory.admit(&parcel.event, self.last_position + 1).unwrap_or(Admission::Known) {
             Admission::Accepted(effect) => {
                 if let (Act::SendMessage(envelope), Some(payload)) = (&header.act, &parcel.payload)
                     && Content::read(payload, envelope).is_none()
@@ -318,38 +322,55 @@ impl Node {
                 Taken::Nothing
             }
             Admission::Waiting(missing) => {
-                let room = self.sync.held_bytes < HELD_BYTES;
-                let held = missing.first().filter(|_| room).map(|first| channel.pending.hold(parcel, *first));
-                match held {
-                    Some(Held::New) => Taken::Lacking,
-                    // Its past was asked for when it came first. Nothing is asked twice for one event,
-                    // so two nodes that differ for good do not keep each other busy.
-                    Some(Held::Already) => Taken::Nothing,
-                    Some(Held::Full) | None => {
-                        self.count_refused("pending_full");
-                        Taken::Lacking
-                    }
-                }
+                let has_past =
+                    self.directory.get(&id).is_some_and(|channel| channel.replica.has_past(&parcel.event));
+                let workspace = header.act.anchor().map(|anchor| anchor.workspace).filter(|_| has_past);
+                self.hold(parcel, missing, workspace)
             }
             Admission::Refused(invalid) => {
-                channel.pending.abandon(&parcel.event.id());
+                let bytes = self.directory.abandon(&id, &parcel.event.id());
+                self.sync.held_bytes = self.sync.held_bytes.saturating_sub(bytes);
                 self.count_refused(invalid.reason());
                 Taken::Nothing
             }
         }
     }
 
-    fn take_in_unknown(&mut self, turn: &mut Turn, parcel: &Parcel) -> Taken {
-        if !matches!(parcel.event.header.act, Act::CreateChannel { .. }) {
-            return Taken::Lacking;
+    /// Lets an event wait for the first of those that it misses, of its channel or of a workspace.
+    fn hold(&mut self, parcel: Parcel, missing: Vec<EventId>, workspace: Option<ChannelId>) -> Taken {
+        let (lacking, size) = (workspace.unwrap_or(parcel.event.channel()), parcel.size());
+        let room = self.sync.held_bytes < HELD_BYTES;
+        let first = missing.first().copied().filter(|_| room);
+        match first.map(|first| self.directory.hold(parcel, first, workspace)) {
+            Some(Held::New) => {
+                self.sync.held_bytes += size;
+                Taken::Lacking(lacking)
+            }
+            // Its past was asked for when it came first. Nothing is asked twice for one event,
+            // so two nodes that differ for good do not keep each other busy.
+            Some(Held::Already) => Taken::Nothing,
+            Some(Held::Full) | None => {
+                self.count_refused("pending_full");
+                Taken::Lacking(lacking)
+            }
         }
+    }
+
+    fn take_in_unknown(&mut self, turn: &mut Turn, parcel: Parcel) -> Taken {
+        let Act::CreateChannel { ancestry, .. } = &parcel.event.header.act else {
+            return Taken::Lacking(parcel.event.channel());
+        };
         if self.directory.len() >= limits::CHANNELS {
             self.count_refused("channels_full");
             return Taken::Nothing;
         }
         match self.found(turn, &parcel.event, None) {
             Ok(_) => Taken::Accepted,
-            Err(invalid) => {
+            Err(Unfounded::Waiting(missing)) => {
+                let workspace = ancestry.workspace;
+                self.hold(parcel, missing, workspace)
+            }
+            Err(Unfounded::Refused(invalid)) => {
                 self.count_refused(invalid.reason());
                 Taken::Nothing
             }
@@ -360,8 +381,8 @@ impl Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Taken {
     Accepted,
-    /// Its past is missing.
-    Lacking,
+    /// Events of this channel are missing.
+    Lacking(ChannelId),
     /// Known already, or refused.
     Nothing,
 }

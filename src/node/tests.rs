@@ -1,5 +1,7 @@
 //! The node from outside: what goes in, what comes out.
 
+mod parts;
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;

@@ -30,6 +30,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::above::Above;
 use super::lane::{Lane, WHOLE};
 use super::past::{Known, Pasts};
 use crate::base::{EventId, Identity, Timestamp};
@@ -70,6 +71,8 @@ pub(super) enum Power {
     Revoke(Standing),
     /// Binds those whom its author outranks.
     Bind(Box<Change>),
+    /// Says what its author has seen of a workspace, and of those who were removed from it.
+    Anchor,
 }
 
 impl Authority {
@@ -77,18 +80,28 @@ impl Authority {
     pub fn role(&self) -> Option<Role> {
         match self.power {
             Power::Grant(role) | Power::Revoke(Standing::Demoted(role)) => Some(role),
-            Power::Revoke(_) | Power::Bind(_) => None,
+            Power::Revoke(_) | Power::Bind(_) | Power::Anchor => None,
         }
     }
 
     /// The rank of a lane opened under it.
     pub fn granted_rank(&self) -> u32 {
+        if self.seq == 0 {
+            // The founding makes its founder what they are, on every device.
+            return self.rank;
+        }
         let floor = self.role().unwrap_or(Role::Member).rank();
         if floor == 0 { 0 } else { floor.max(self.rank.saturating_add(1)) }
     }
 
-    fn removes(&self) -> bool {
+    /// Whether it takes lanes away.
+    pub fn removes(&self) -> bool {
         matches!(self.power, Power::Revoke(then) if then != Standing::Free)
+    }
+
+    /// Whether it decides anything in the channels of a workspace.
+    pub fn matters(&self) -> bool {
+        self.removes() || matches!(self.power, Power::Bind(_))
     }
 
     fn lifts_bans(&self) -> bool {
@@ -102,7 +115,8 @@ pub(super) struct Authorities {
     /// By the lane's first event.
     pub lanes: BTreeMap<EventId, Lane>,
     lanes_of: BTreeMap<Identity, Vec<EventId>>,
-    all: Vec<Authority>,
+    /// By number: those of the channel, and those of its workspaces that matter here.
+    pub all: Vec<Authority>,
     numbers: BTreeMap<EventId, u32>,
     by_subject: BTreeMap<Identity, Vec<u32>>,
     /// The lanes of each rank.
@@ -112,6 +126,7 @@ pub(super) struct Authorities {
     /// Those that bind, in the order they came in: none comes before its past.
     bindings: Vec<u32>,
     opened_under: BTreeMap<u32, Vec<EventId>>,
+    pub above: Above,
     /// The lanes opened with somebody's tickets.
     guests_of: BTreeMap<Identity, Vec<EventId>>,
 }
@@ -138,7 +153,7 @@ pub(super) struct Settled {
 }
 
 /// What a lane, or one that somebody might open, rests on.
-struct Claim<'a> {
+pub(super) struct Claim<'a> {
     identity: Identity,
     rank: u32,
     grant: Option<u32>,
@@ -152,7 +167,9 @@ struct Claim<'a> {
 }
 
 impl Authorities {
-    pub fn open(&mut self, lane: Lane) {
+    pub fn open(&mut self, mut lane: Lane) {
+        lane.over = self.above.is_over(&lane);
+        self.above.opened(&lane);
         if let Some(issuer) = lane.ticket_of {
             self.guests_of.entry(issuer).or_default().push(lane.opening);
         }
@@ -177,6 +194,7 @@ impl Authorities {
         self.numbers.insert(authority.event, number);
         match authority.power {
             Power::Bind(_) => self.bindings.push(number),
+            Power::Anchor => self.above.anchor(number),
             _ => self.by_subject.entry(authority.subject).or_default().push(number),
         }
         if authority.removes() && self.lanes_of(&authority.subject).any(|lane| lane.rank == authority.rank) {
@@ -210,7 +228,8 @@ impl Authorities {
         self.guests_of.get(issuer).into_iter().flatten().copied().collect()
     }
 
-    fn about(&self, subject: &Identity) -> impl Iterator<Item = (u32, &Authority)> {
+    /// What was decided about somebody.
+    pub fn about(&self, subject: &Identity) -> impl Iterator<Item = (u32, &Authority)> {
         let numbers = self.by_subject.get(subject).into_iter().flatten();
         numbers.map(|number| (*number, &self.all[*number as usize]))
     }
@@ -218,22 +237,26 @@ impl Authorities {
     /// The lanes that an authority event may decide about.
     fn touched_by(&self, number: u32) -> Vec<EventId> {
         let authority = &self.all[number as usize];
+        if authority.power == Power::Anchor {
+            return self.above.cut_by_anchors();
+        }
         let theirs = self.lanes_through(&authority.subject).filter(|lane| lane.rank >= authority.rank);
         let under = self.opened_under.get(&number).into_iter().flatten().copied();
         let guests = self.guests_of.get(&authority.subject).into_iter().flatten().copied();
         theirs.map(|lane| lane.opening).chain(under).chain(guests).collect()
     }
 
-    /// What a setting that binds may decide about.
-    fn bound_by(&self, pasts: &Pasts, number: u32) -> Vec<Item> {
-        let rank = self.all[number as usize].rank;
+    /// What a setting that binds may decide about: of those above this rank, as far as that matters.
+    pub fn bound_by(&self, pasts: &Pasts, number: u32, rank: Option<u32>) -> Vec<Item> {
         let knows = |known: Known| pasts.contains(known, number);
-        let later = self.all.iter().enumerate().filter(|(_, other)| other.rank > rank && knows(other.past));
-        let lanes = self.lanes.values().filter(|lane| lane.rank > rank && knows(lane.known));
+        let is_below = |other: u32| rank.is_none_or(|rank| other > rank);
+        let later =
+            self.all.iter().enumerate().filter(|(_, other)| is_below(other.rank) && knows(other.past));
+        let lanes = self.lanes.values().filter(|lane| is_below(lane.rank) && knows(lane.known));
         let items = lanes.map(|lane| Item::Base(lane.opening));
         let later = later.map(|(number, _)| Item::Authority(number as u32));
         let ranks: BTreeSet<u32> =
-            self.votes.iter().map(|(voted, _)| *voted).filter(|voted| *voted > rank).collect();
+            self.votes.iter().map(|(voted, _)| *voted).filter(|voted| is_below(*voted)).collect();
         let votes = ranks.into_iter().flat_map(|rank| self.contested(rank));
         items.chain(later).chain(votes).collect()
     }
@@ -310,7 +333,8 @@ impl Authorities {
         self.all[number as usize].is_effective = is_effective;
         if binds {
             settled.policy = true;
-            return self.bound_by(pasts, number);
+            let rank = self.all[number as usize].rank;
+            return self.bound_by(pasts, number, Some(rank));
         }
         settled.people.insert(subject);
         self.touched_by(number).into_iter().map(Item::Base).collect()
@@ -318,10 +342,20 @@ impl Authorities {
 
     /// Whether the policy that its author knew of permits it.
     fn is_permitted(&self, pasts: &Pasts, authority: &Authority, lane: &Lane) -> bool {
+        if self.above.is_in_spite(pasts, lane, authority.past) {
+            return false;
+        }
         authority.needs.is_none_or(|needs| {
-            let policy = self.policy_at(pasts, Some(authority.past), lane.rank);
+            let policy = self.binding(pasts, Some(authority.past), lane.rank, Some(lane));
             policy.permits(lane.role, &lane.identity, needs).is_ok()
         })
+    }
+
+    /// Who votes among those of a rank.
+    pub fn electorate(&self, rank: u32) -> BTreeSet<Identity> {
+        let lanes = self.by_rank.get(&rank).into_iter().flatten().filter_map(|id| self.lanes.get(id));
+        let votes = |lane: &&Lane| lane.base == WHOLE && !lane.trunk.left && lane.ticket_of.is_none();
+        lanes.filter(votes).map(|lane| lane.identity).collect()
     }
 
     /// How many events of a lane its owner's equals leave.
@@ -329,9 +363,7 @@ impl Authorities {
         if !self.votes.contains(&(lane.rank, lane.identity)) {
             return WHOLE;
         }
-        let lanes = self.by_rank.get(&lane.rank).into_iter().flatten().filter_map(|id| self.lanes.get(id));
-        let votes = |lane: &&Lane| lane.base == WHOLE && !lane.trunk.left && lane.ticket_of.is_none();
-        let electorate: BTreeSet<Identity> = lanes.filter(votes).map(|lane| lane.identity).collect();
+        let electorate = self.electorate(lane.rank);
         let claim = Claim::of(lane);
         let mut cuts: BTreeMap<Identity, u64> = BTreeMap::new();
         for (number, vote) in self.about(&lane.identity) {
@@ -355,8 +387,13 @@ impl Authorities {
 
     /// What binds a lane of this rank that knows these authority events; `None` knows all.
     pub fn policy_at(&self, pasts: &Pasts, known: Option<Known>, rank: u32) -> Policy {
+        self.policy_of(&self.bindings, pasts, known, rank)
+    }
+
+    /// The same of some settings, none of which comes before its past.
+    pub fn policy_of(&self, bindings: &[u32], pasts: &Pasts, known: Option<Known>, rank: u32) -> Policy {
         let mut standing: BTreeMap<Setting, Vec<u32>> = BTreeMap::new();
-        for number in self.bindings.iter().rev().copied() {
+        for number in bindings.iter().rev().copied() {
             let authority = &self.all[number as usize];
             let Power::Bind(change) = &authority.power else { continue };
             let is_known = known.is_none_or(|known| pasts.contains(known, number));
@@ -382,7 +419,7 @@ impl Authorities {
 
     /// Whether nothing ever bound anybody: the common case.
     pub fn is_unbound(&self) -> bool {
-        self.bindings.is_empty()
+        self.bindings.is_empty() && self.above.is_unbound()
     }
 
     /// How many events of a lane lower ranks leave; `WHOLE` if none is or ever will be void as things
@@ -392,8 +429,9 @@ impl Authorities {
         if claim.grant.is_some_and(|grant| !self.all[grant as usize].is_effective) {
             return 0;
         }
+        let mut policy = Policy::default();
         if !self.is_unbound() {
-            let policy = self.policy_at(pasts, claim.known, claim.rank);
+            policy = self.binding(pasts, claim.known, claim.rank, claim.lane);
             let is_invited = claim.grant.is_some()
                 || claim.rank == 0
                 || (policy.join == JoinRule::Ticket && self.is_ticket_good(pasts, claim));
@@ -401,6 +439,9 @@ impl Authorities {
             if policy.closed || is_shut && !claim.knocks {
                 return 0;
             }
+        }
+        if let Some(lane) = claim.lane {
+            keep = keep.min(self.kept_above(pasts, lane, &policy));
         }
         let bearer = claim.grant.map(|grant| self.all[grant as usize].subject);
         if let Some(link) = bearer.filter(|subject| *subject != claim.identity)
@@ -438,7 +479,7 @@ impl Authorities {
     }
 
     /// How many events of a lane a revocation leaves if it acts.
-    fn left_by(&self, pasts: &Pasts, claim: &Claim<'_>, (number, revocation): (u32, &Authority)) -> u64 {
+    pub fn left_by(&self, pasts: &Pasts, claim: &Claim<'_>, (number, revocation): (u32, &Authority)) -> u64 {
         let knows = |number: u32| claim.known.is_none_or(|known| pasts.contains(known, number));
         if !knows(number) {
             let cut = claim.lane.and_then(|lane| revocation.cuts.get(&lane.opening));
@@ -473,7 +514,7 @@ impl Authorities {
     ) -> bool {
         match claim.grant {
             Some(grant) => grant != number && pasts.contains(revocation.past, grant),
-            None if matches!(revocation.power, Power::Revoke(Standing::Banned)) => {
+            None if self.outlasts_joining(claim, revocation) => {
                 !self.about(&claim.identity).any(|(other, lift)| {
                     lift.lifts_bans()
                         && lift.rank < claim.rank
@@ -483,6 +524,17 @@ impl Authorities {
                 })
             }
             None => false,
+        }
+    }
+
+    /// Whether somebody may not undo a revocation by joining again: a ban, and of members of a workspace,
+    /// who come with the role they have there, a demotion.
+    fn outlasts_joining(&self, claim: &Claim<'_>, revocation: &Authority) -> bool {
+        let has_footing = claim.lane.is_some_and(|lane| lane.footing.is_some());
+        match revocation.power {
+            Power::Revoke(Standing::Banned) => true,
+            Power::Revoke(Standing::Demoted(role)) => has_footing && claim.rank < role.rank(),
+            _ => false,
         }
     }
 
@@ -567,7 +619,8 @@ impl Authorities {
 }
 
 impl<'a> Claim<'a> {
-    fn of(lane: &'a Lane) -> Self {
+    /// What a lane rests on.
+    pub fn of(lane: &'a Lane) -> Self {
         Self {
             identity: lane.identity,
             rank: lane.rank,

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::Event;
+use super::above::Footing;
 use super::past::Known;
 use super::valid::Step;
-use crate::base::{Digest, EventId, Identity, Timestamp};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Act;
 use crate::chat::message::Link;
@@ -33,6 +34,10 @@ pub struct Lane {
     pub(super) grant: Option<u32>,
     /// The authority events in the opening's past.
     pub(super) known: Known,
+    /// Where it stands in a workspace.
+    pub(super) footing: Option<Footing>,
+    /// Whether its member is no longer one of the workspace.
+    pub(super) over: bool,
     /// Whether it only asks to be let in.
     pub(super) knocks: bool,
     /// Whose ticket it was opened with.
@@ -88,6 +93,8 @@ impl Lane {
             certified_until: joining.map(|joining| joining.certificate.expires).unwrap_or_default(),
             grant,
             known,
+            footing: step.footing,
+            over: false,
             knocks: matches!(event.header.act, Act::Knock { .. }),
             ticket_of: match &event.header.act {
                 Act::RedeemTicket { ticket, .. } => Some(ticket.label.issuer),
@@ -112,9 +119,15 @@ impl Lane {
         self.trunk.end()
     }
 
-    /// Whether the member may still act on it: nothing of it is void, and they have not left.
+    /// The workspace whose member it is opened for, and the lane there.
+    pub fn under(&self) -> Option<(ChannelId, EventId)> {
+        self.footing.map(|footing| (footing.workspace, footing.lane))
+    }
+
+    /// Whether the member may still act on it: nothing of it is void, and they have left neither the
+    /// channel nor its workspace.
     pub fn is_live(&self) -> bool {
-        self.keep == WHOLE && !self.is_unpaid && !self.trunk.left
+        self.keep == WHOLE && !self.is_unpaid && !self.trunk.left && !self.over
     }
 }
 

@@ -5,6 +5,7 @@
 //! `authority` says which of that is effective, `resolve` what the effective events add up to: both
 //! are functions of the set of events, so replicas that hold the same set agree, whatever came first.
 
+mod above;
 #[cfg(test)]
 mod attacks;
 mod authority;
@@ -28,8 +29,11 @@ pub(crate) mod sample;
 mod settle;
 mod valid;
 mod walk;
+#[cfg(test)]
+mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use authority::{Authorities, Authority, Item, Power, Settled};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
@@ -43,7 +47,7 @@ pub use reconcile::{Extent, Reach};
 pub use resolve::State;
 pub use valid::Invalid;
 
-use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
+use crate::base::{self, ChannelId, Digest, EventId, Identity, Timestamp, limits};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Standing};
 use crate::chat::channel::Quota;
@@ -74,6 +78,15 @@ pub struct Replica {
     fingerprint: reconcile::Fingerprint,
     /// For each lane that was forked two events of one place, the first such: the proof.
     equivocations: BTreeMap<EventId, (EventId, EventId)>,
+    /// How often something was decided here that channels of a workspace depend on.
+    rulings: u64,
+}
+
+/// Whose word there is for an event: who verified it, and the replica of the workspace that it cites.
+#[derive(Clone, Copy)]
+struct Backing<'a> {
+    trust: Trust,
+    above: Option<&'a Replica>,
 }
 
 /// What an event is, as far as others relate to it.
@@ -124,7 +137,39 @@ pub struct Effect {
     /// Messages that became void or count again, with their places in the log, ascending: of each lane the
     /// newest `limits::FLIPS`.
     pub flips: Vec<(EventId, u64)>,
+    /// Whether it decided something that the channels of a workspace depend on.
+    pub rules: bool,
 }
+
+/// Why a channel cannot be founded, or not yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unfounded {
+    /// These events of its workspace are missing, or the workspace itself, by its founding.
+    Waiting(Vec<EventId>),
+    /// It never can.
+    Refused(Invalid),
+}
+
+impl Unfounded {
+    /// What it means for whoever sent it.
+    pub fn kind(&self) -> base::Kind {
+        match self {
+            Self::Waiting(_) => base::Kind::Retry,
+            Self::Refused(invalid) => invalid.kind(),
+        }
+    }
+}
+
+impl fmt::Display for Unfounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting(_) => f.write_str("the channel's workspace is not here, or not all of it"),
+            Self::Refused(invalid) => invalid.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unfounded {}
 
 impl Replica {
     /// The replica that a channel's first event makes, at the given place of the node's log.
@@ -132,12 +177,32 @@ impl Replica {
     /// # Errors
     /// [`Invalid`] if the event is not a valid first event.
     pub fn found(event: &Event, position: u64) -> Result<(Self, Effect), Invalid> {
-        Self::found_with(event, position, Trust::Nobody)
+        Self::found_under(event, position, None).map_err(|unfounded| match unfounded {
+            Unfounded::Waiting(_) => Invalid::Rule("a channel of a workspace is founded there"),
+            Unfounded::Refused(invalid) => invalid,
+        })
     }
 
-    fn found_with(event: &Event, position: u64, trust: Trust) -> Result<(Self, Effect), Invalid> {
-        if event.header.channel.is_some() {
-            return Err(Invalid::Rule("a channel begins with the event that creates it"));
+    /// The same of a channel that may be part of a workspace, whose replica is `above`.
+    ///
+    /// # Errors
+    /// [`Unfounded`] if the event is not a valid first event, or cites what is not there.
+    pub fn found_under(
+        event: &Event,
+        position: u64,
+        above: Option<&Self>,
+    ) -> Result<(Self, Effect), Unfounded> {
+        Self::found_with(event, position, Backing { trust: Trust::Nobody, above })
+    }
+
+    fn found_with(event: &Event, position: u64, backing: Backing<'_>) -> Result<(Self, Effect), Unfounded> {
+        let Act::CreateChannel { ancestry, .. } = &event.header.act else {
+            let rule = "a channel begins with the event that creates it";
+            return Err(Unfounded::Refused(Invalid::Rule(rule)));
+        };
+        let missing = Self::missing_above(&event.header.act, backing.above);
+        if !missing.is_empty() {
+            return Err(Unfounded::Waiting(missing));
         }
         let mut replica = Self {
             id: event.channel(),
@@ -152,32 +217,43 @@ impl Replica {
             envelopes: BTreeMap::new(),
             fingerprint: Default::default(),
             equivocations: BTreeMap::new(),
+            rulings: 0,
         };
-        let step = replica.validate(event, &[], trust)?;
-        let effect = replica.apply(event, step, (&[], position), trust);
+        replica.authorities.above.home = ancestry.workspace;
+        let step = replica.validate(event, &[], backing).map_err(Unfounded::Refused)?;
+        if let Some(above) = backing.above {
+            replica.refresh(above);
+        }
+        let effect = replica.apply(event, (step, backing), (&[], position));
         Ok((replica, effect))
     }
 
     /// Takes an event in if it is valid. Its signature must have been verified.
     pub fn admit(&mut self, event: &Event, position: u64) -> Admission {
-        self.admit_with(event, position, Trust::Nobody)
+        self.admit_under(event, position, None)
+    }
+
+    /// The same of an event that may cite a workspace (`Act::anchor`), whose replica is `above`.
+    pub fn admit_under(&mut self, event: &Event, position: u64, above: Option<&Self>) -> Admission {
+        self.admit_with(event, position, Backing { trust: Trust::Nobody, above })
     }
 
     /// The replica that the first event of a channel makes, read back from this node's own log.
     ///
     /// # Errors
-    /// [`Invalid`] if the log is damaged.
-    pub fn refound(event: &Event, position: u64) -> Result<Self, Invalid> {
-        Self::found_with(event, position, Trust::OwnLog).map(|(replica, _)| replica)
+    /// [`Unfounded`] if the log is damaged.
+    pub fn refound(event: &Event, position: u64, above: Option<&Self>) -> Result<Self, Unfounded> {
+        let backing = Backing { trust: Trust::OwnLog, above };
+        Self::found_with(event, position, backing).map(|(replica, _)| replica)
     }
 
     /// Takes back in what this node's own log holds: the rules of the history are checked, which finds a
     /// damaged log; logics and signatures were before it was written.
-    pub fn readmit(&mut self, event: &Event, position: u64) -> Admission {
-        self.admit_with(event, position, Trust::OwnLog)
+    pub fn readmit(&mut self, event: &Event, position: u64, above: Option<&Self>) -> Admission {
+        self.admit_with(event, position, Backing { trust: Trust::OwnLog, above })
     }
 
-    fn admit_with(&mut self, event: &Event, position: u64, trust: Trust) -> Admission {
+    fn admit_with(&mut self, event: &Event, position: u64, backing: Backing<'_>) -> Admission {
         if self.events.contains(&event.id()) {
             return Admission::Known;
         }
@@ -192,8 +268,17 @@ impl Replica {
         if !missing.is_empty() {
             return Admission::Waiting(missing);
         }
-        match self.validate(event, &past, trust) {
-            Ok(step) => Admission::Accepted(self.apply(event, step, (&past, position), trust)),
+        let missing = Self::missing_above(&event.header.act, backing.above);
+        if !missing.is_empty() {
+            return Admission::Waiting(missing);
+        }
+        match self.validate(event, &past, backing) {
+            Ok(step) => {
+                let mut flips = backing.above.map(|above| self.refresh(above)).unwrap_or_default();
+                let mut effect = self.apply(event, (step, backing), (&past, position));
+                flips.append(&mut effect.flips);
+                Admission::Accepted(Effect { flips, ..effect })
+            }
             Err(invalid) => Admission::Refused(invalid),
         }
     }
@@ -202,16 +287,16 @@ impl Replica {
     fn apply(
         &mut self,
         event: &Event,
-        mut step: Step,
+        (mut step, backing): (Step, Backing<'_>),
         (parents, position): (&[u32], u64),
-        trust: Trust,
     ) -> Effect {
         let id = event.id();
         let (author, rank) = (step.identity, step.rank);
         let sees = self.state.seen(&author, &event.header.act, |wanted| self.in_past(wanted, parents));
         let past = self.known_to(parents);
+        let past = self.see(past, &event.header.act, backing.above);
         let subject = subject_of(&event.header.act);
-        let is_new = trust == Trust::Nobody;
+        let is_new = backing.trust == Trust::Nobody;
         let before = is_new.then(|| self.before(event, author));
 
         let needs = self.needs(&event.header.act, &author);
@@ -223,7 +308,10 @@ impl Replica {
         let entry = Entry { position, timestamp, chain, seq, known: past, what, needs };
         self.events.push(id, entry, first, parents);
         self.heads.insert(id, number);
+        let ends = event.header.act.ends_lane();
+        let mut rules = ends || matches!(event.header.act, Act::AddChannel { .. });
         if let Some(authority) = self.add_authority(event, (author, lane), (past, rank), (needs, parents)) {
+            rules = true;
             let known = self.pasts.with(past, authority);
             self.events.set_known(number, known);
             touched.push(Item::Authority(authority));
@@ -234,7 +322,7 @@ impl Replica {
         {
             self.envelopes.insert(id, envelope.clone());
         }
-        if event.header.act.ends_lane() || event.header.act.joining().is_some() {
+        if ends || event.header.act.joining().is_some() {
             touched.extend(self.authorities.contested(rank));
         }
         self.state.apply(event, author, rank, sees);
@@ -242,12 +330,15 @@ impl Replica {
         let let_in = self.settle_spending(event, (lane, rank), (spending, parents), &settled);
         settled.people.extend(let_in);
         let is_quiet = settled.people.is_empty() && !settled.policy;
+        rules |= !is_quiet;
+        self.rulings += u64::from(rules);
         settled.people.insert(author);
         settled.people.extend(subject);
         let flips = self.flips(&settled.lanes, &id);
         self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
-        before.map(|before| Effect { flips, ..self.effect(event, author, before) }).unwrap_or_default()
+        let effect = before.map(|before| self.effect(event, author, before)).unwrap_or_default();
+        Effect { flips, rules, ..effect }
     }
 
     /// How those whom an event is about were before it.
@@ -360,7 +451,7 @@ impl Replica {
     ) -> Option<u32> {
         let mut expires = None;
         let (subject, power) = match &event.header.act {
-            Act::CreateChannel { .. } => (author, Power::Grant(Role::Founder)),
+            Act::CreateChannel { .. } => (author, Power::Grant(self.founded_as(&lane))),
             Act::GrantRole { subject, role, expires: until } => {
                 expires = *until;
                 (*subject, Power::Grant(*role))
@@ -369,9 +460,11 @@ impl Replica {
             Act::UpdateChannel(change) if change.is_policy() => {
                 (author, Power::Bind(Box::new(change.clone())))
             }
+            act if act.anchor().is_some() && rank < Role::Member.rank() => (author, Power::Anchor),
             _ => return None,
         };
         let cuts = match &power {
+            Power::Anchor => self.anchor_cuts(past, parents),
             Power::Revoke(then) if *then != Standing::Free => self.reach_into(&subject, parents),
             _ => BTreeMap::new(),
         };
@@ -396,6 +489,11 @@ impl Replica {
             is_effective,
         };
         Some(self.authorities.add(authority))
+    }
+
+    /// What a channel's founder is: of one that is part of a workspace, what they are for the workspace.
+    fn founded_as(&self, lane: &EventId) -> Role {
+        self.authorities.lanes.get(lane).map_or(Role::Founder, |lane| lane.role)
     }
 
     /// What an act needs to be allowed, given who does it.
@@ -437,6 +535,8 @@ impl Replica {
                 | Act::RedactMessage { .. }
                 | Act::UpdateChannel(_)
                 | Act::Extension { .. }
+                | Act::Anchor(_)
+                | Act::AddChannel { .. }
                 | Act::Settle { .. }
         );
         if is_quiet && says_only {
@@ -445,6 +545,24 @@ impl Replica {
         for person in people {
             let standing = self.authorities.standing(&self.pasts, &person);
             self.state.settle_person(person, standing, is_effective);
+        }
+    }
+
+    /// Brings all that follows from the events up to date.
+    fn settle_all(&mut self) {
+        let people: Vec<Identity> = self.state.people().map(|member| member.identity).collect();
+        let ground = Ground {
+            events: &self.events,
+            branches: &self.branches,
+            authorities: &self.authorities,
+            pasts: &self.pasts,
+            envelopes: &self.envelopes,
+            settlements: &self.settlements,
+        };
+        self.state.settle_settings(|id| ground.is_effective(id));
+        for person in people {
+            let standing = self.authorities.standing(&self.pasts, &person);
+            self.state.settle_person(person, standing, |id| ground.is_effective(id));
         }
     }
 
@@ -488,6 +606,11 @@ impl Replica {
         self.events.contains(id)
     }
 
+    /// Whether the event's past is part of the channel.
+    pub fn has_past(&self, event: &Event) -> bool {
+        parents(&event.header).all(|parent| self.events.contains(&parent))
+    }
+
     /// Whether the event counts: it is part of the channel and not void.
     pub fn is_effective(&self, id: &EventId) -> bool {
         self.ground().is_effective(id)
@@ -514,9 +637,14 @@ impl Replica {
         self.policy_for(u32::MAX)
     }
 
+    /// The same without what a workspace adds.
+    pub fn own_policy(&self) -> Policy {
+        self.authorities.policy_at(&self.pasts, None, u32::MAX)
+    }
+
     /// The policy that binds members of this rank now.
     pub fn policy_for(&self, rank: u32) -> Policy {
-        self.authorities.policy_at(&self.pasts, None, rank)
+        self.authorities.binding(&self.pasts, None, rank, None)
     }
 
     /// Whether a message was taken back, effectively.
@@ -565,7 +693,7 @@ impl Replica {
     /// Why an act on a lane would not count, if it would not: what the policy that binds it forbids.
     pub fn forbids(&self, lane: &Lane, act: &Act, now: Timestamp) -> Option<&'static str> {
         let needs = self.needs(act, &lane.identity)?;
-        let policy = self.policy_for(lane.rank);
+        let policy = self.authorities.binding(&self.pasts, None, lane.rank, Some(lane));
         if let Err(rule) = policy.permits(lane.role, &lane.identity, needs) {
             return Some(rule);
         }
@@ -609,10 +737,10 @@ impl Replica {
     /// heads, up to `limits::DEPS` of them; later events merge the rest.
     pub fn draft(&self, device: Identity, lane: Option<&Lane>, now: Timestamp, act: Act) -> Header {
         let prev = lane.map(|lane| lane.tip());
-        let deps: Vec<EventId> =
-            self.heads.keys().copied().filter(|head| Some(*head) != prev).take(limits::DEPS).collect();
-        let past = deps.iter().chain(prev.iter()).filter_map(|id| self.events.get(id));
+        let mut deps = self.next_parents(prev.as_ref());
+        let past = deps.iter().filter_map(|id| self.events.get(id));
         let timestamp = past.map(|entry| entry.timestamp).max().unwrap_or_default().max(now);
+        deps.retain(|dep| Some(*dep) != prev);
         Header {
             version: event::VERSION,
             channel: Some(self.id),
@@ -624,6 +752,12 @@ impl Replica {
             act,
             payload: None,
         }
+    }
+
+    /// What an event to come on the lane of `prev` has as its parents.
+    fn next_parents(&self, prev: Option<&EventId>) -> Vec<EventId> {
+        let deps = self.heads.keys().filter(|head| Some(*head) != prev).take(limits::DEPS);
+        deps.chain(prev).copied().collect()
     }
 
     /// One digest over all that follows from the events: equal iff two replicas agree.
@@ -688,11 +822,14 @@ impl Ground<'_> {
         if let Some((_, authority)) = self.authorities.find(id) {
             return authority.is_effective;
         }
+        if self.authorities.above.is_in_spite(self.pasts, lane, entry.known) {
+            return false;
+        }
         let Some(needs) = entry.needs else { return true };
         if self.authorities.is_unbound() {
             return Permissions::default_of(lane.role).allow(needs);
         }
-        let policy = self.authorities.policy_at(self.pasts, Some(entry.known), lane.rank);
+        let policy = self.authorities.binding(self.pasts, Some(entry.known), lane.rank, Some(lane));
         let envelope = self.envelopes.get(id);
         policy.permits(lane.role, &lane.identity, needs).is_ok()
             && envelope.is_none_or(|envelope| policy.permits_message(envelope, entry.timestamp).is_ok())

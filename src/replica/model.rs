@@ -794,12 +794,16 @@ fn deliver(
     trust: Trust,
     checked: impl Fn(usize) -> bool,
 ) -> Result<Replica, String> {
-    let founded = Replica::found_with(&facts[order[0]].event, 1, trust);
+    let founded = Replica::found_with(&facts[order[0]].event, 1, super::Backing { trust, above: None });
     let (mut replica, _) = founded.map_err(|error| error.to_string())?;
     let mut held = Set::one(order[0]);
     for (count, number) in order.iter().enumerate() {
         if count > 0 {
-            let admission = replica.admit_with(&facts[*number].event, count as u64 + 1, trust);
+            let admission = replica.admit_with(
+                &facts[*number].event,
+                count as u64 + 1,
+                super::Backing { trust, above: None },
+            );
             if !matches!(admission, Admission::Accepted(_)) {
                 return Err(format!("event {number} was not accepted: {admission:?}"));
             }

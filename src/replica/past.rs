@@ -42,6 +42,25 @@ impl Pasts {
         self.intern(bits)
     }
 
+    /// The numbers in a set, ascending.
+    pub fn numbers(&self, set: Known) -> impl Iterator<Item = u32> + '_ {
+        let words = (0u32..).zip(&self.sets[set.0 as usize]);
+        words.flat_map(|(word, bits)| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+        })
+    }
+
+    /// The set of these numbers.
+    pub fn of(&mut self, numbers: impl Iterator<Item = u32>) -> Known {
+        let mut bits = Bits::new();
+        for number in numbers {
+            let word = number as usize / 64;
+            bits.resize(bits.len().max(word + 1), 0);
+            bits[word] |= 1 << (number % 64);
+        }
+        self.intern(bits)
+    }
+
     pub fn union(&mut self, one: Known, other: Known) -> Known {
         if one == other {
             return one;
@@ -86,5 +105,7 @@ mod tests {
         assert_eq!(pasts.with(both, 3), both);
         let held = |set| (0..200).filter(|n| pasts.contains(set, *n)).collect::<Vec<_>>();
         assert_eq!((held(empty), held(both)), (vec![], vec![3, 100]));
+        assert_eq!(pasts.numbers(both).collect::<Vec<_>>(), [3, 100]);
+        assert_eq!((pasts.of([100, 3].into_iter()), pasts.of(std::iter::empty())), (both, empty));
     }
 }

@@ -29,6 +29,8 @@ pub struct State {
     members: BTreeMap<Identity, MemberState>,
     /// What was taken back, and by which events.
     redactions: BTreeMap<EventId, Vec<EventId>>,
+    /// The channels that a workspace took in, and by which events.
+    additions: BTreeMap<ChannelId, Vec<EventId>>,
 }
 
 /// One person who is or was a member.
@@ -81,6 +83,16 @@ impl State {
     /// The events that take a message back, whether they count or not.
     pub(super) fn redactions_of(&self, message: &EventId) -> impl Iterator<Item = &EventId> {
         self.redactions.get(message).into_iter().flatten()
+    }
+
+    /// The channels that some event takes in.
+    pub(super) fn additions(&self) -> impl Iterator<Item = &ChannelId> {
+        self.additions.keys()
+    }
+
+    /// The events that take a channel in, whether they count or not.
+    pub(super) fn additions_of(&self, channel: &ChannelId) -> impl Iterator<Item = &EventId> {
+        self.additions.get(channel).into_iter().flatten()
     }
 
     /// The people in the channel, by identity.
@@ -157,7 +169,9 @@ impl State {
                 self.settings.entry(change.setting()).or_default().insert(rank, id, change.clone(), sees);
             }
             Act::RedactMessage { target, .. } => self.redactions.entry(*target).or_default().push(id),
+            Act::AddChannel { channel } => self.additions.entry(*channel).or_default().push(id),
             Act::UpdateChannel(_)
+            | Act::Anchor(_)
             | Act::LeaveChannel { .. }
             | Act::SendMessage(_)
             | Act::GrantRole { .. }

@@ -35,7 +35,7 @@ impl Author {
 
     pub fn joining(&self) -> Joining {
         let certificate = Certificate::issue(&self.identity, self.device.public(), Timestamp(u64::MAX));
-        Joining { certificate, profile: self.profile(), via: None, grant: None, bearer: None }
+        Joining { certificate, profile: self.profile(), via: None, grant: None, bearer: None, under: None }
     }
 
     pub fn join(&self) -> Act {

@@ -240,6 +240,11 @@ impl Replica {
                 lane.is_unpaid = true;
             }
         }
+        self.settle_spent(touched, settled)
+    }
+
+    /// Brings what is spent up to date after these changed, and lanes.
+    pub(super) fn settle_spent(&mut self, mut touched: Vec<Place>, settled: &Settled) -> BTreeSet<Identity> {
         if self.settlements.entries.is_empty() {
             return BTreeSet::new();
         }

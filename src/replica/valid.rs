@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::{Event, Header, Malformed, Replica};
+use super::above::Footing;
+use super::{Backing, Event, Header, Malformed, Replica};
 use crate::base::{Digest, EventId, Identity, Kind};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Joining};
@@ -62,6 +63,8 @@ pub(super) struct Step {
     pub rank: u32,
     /// The authority event that an opening lane cites.
     pub grant: Option<EventId>,
+    /// Where an opening lane stands in a workspace.
+    pub footing: Option<Footing>,
     /// The hash of the profile that counts after it.
     pub profile: Digest,
     pub spending: Option<Spending>,
@@ -100,7 +103,12 @@ struct Standpoint {
 
 impl Replica {
     /// Checks an event whose past is complete and whose signature was verified.
-    pub(super) fn validate(&self, event: &Event, past: &[u32], trust: Trust) -> Result<Step, Invalid> {
+    pub(super) fn validate(
+        &self,
+        event: &Event,
+        past: &[u32],
+        backing: Backing<'_>,
+    ) -> Result<Step, Invalid> {
         let header = &event.header;
         if event.channel() != self.id {
             return Err(Invalid::Rule("an event belongs to its own channel"));
@@ -109,8 +117,9 @@ impl Replica {
         if header.timestamp < newest {
             return Err(Invalid::Rule("an event is not older than its past"));
         }
+        let footing = self.footing(event, past, backing.above)?;
         let stand = match (header.act.joining(), header.prev) {
-            (Some(joining), _) => self.opening(header, joining, past)?,
+            (Some(joining), _) => self.opening(header, (joining, footing.as_ref()), past)?,
             (None, Some(_)) => self.continued(event, past)?,
             (None, None) => return Err(Invalid::Rule("a lane opens by creating or joining, only")),
         };
@@ -128,7 +137,7 @@ impl Replica {
             timestamp: header.timestamp,
             payload: header.payload.map(|payload| payload.hash),
         };
-        if trust == Trust::Nobody {
+        if backing.trust == Trust::Nobody {
             build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
         }
         let spending = settle::spending(&header.act, &setting, held).map_err(Invalid::Transaction)?;
@@ -136,16 +145,26 @@ impl Replica {
             return Err(Invalid::Rule("what is consumed was created in the past"));
         }
         let profile = build::profile_after(&header.act, held);
-        Ok(Step { place, identity, role, rank, grant, profile, spending })
+        Ok(Step { place, identity, role, rank, grant, footing, profile, spending })
     }
 
-    /// A lane that opens: by founding, under a grant, or as an ordinary member.
-    fn opening(&self, header: &Header, joining: &Joining, past: &[u32]) -> Result<Standpoint, Invalid> {
+    /// A lane that opens: by founding, under a grant, under a lane of a workspace, or as an ordinary member.
+    fn opening(
+        &self,
+        header: &Header,
+        (joining, footing): (&Joining, Option<&Footing>),
+        past: &[u32],
+    ) -> Result<Standpoint, Invalid> {
         let identity = joining.certificate.identity;
         let founds = matches!(header.act, Act::CreateChannel { .. });
-        let (role, rank, granted) = match joining.grant {
-            _ if founds => (Role::Founder, Role::Founder.rank(), None),
+        let inherited = match footing.map(|footing| self.inherited(&header.act, footing)) {
+            Some((role, rank)) => (role, rank, Some(role)),
             None => (Role::Member, Role::Member.rank(), None),
+        };
+        let (role, rank, granted) = match joining.grant {
+            _ if founds && footing.is_none() => (Role::Founder, Role::Founder.rank(), None),
+            _ if founds => inherited,
+            None => inherited,
             Some(grant) => {
                 let (number, grant) = self
                     .authorities
@@ -159,7 +178,9 @@ impl Replica {
                     return Err(Invalid::Rule("a grant is used before it expires"));
                 }
                 let role = grant.role().ok_or(Invalid::Rule("a lane opens under what gives a role"))?;
-                (role, grant.granted_rank(), Some(role))
+                let rank = grant.granted_rank();
+                // Who cites what demoted them is no more than that, whatever they are elsewhere.
+                if inherited.1 < rank && !grant.removes() { inherited } else { (role, rank, Some(role)) }
             }
         };
         let grant = joining.grant;

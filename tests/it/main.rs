@@ -16,3 +16,4 @@ mod peers;
 mod sim;
 mod store;
 mod tidy;
+mod workspaces;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::peers::node::NodeProcess;
 use super::peers::scratch;
 
-fn config(dir: &Path, listen: &str, bootstrap: Vec<String>) -> Config {
+pub(super) fn config(dir: &Path, listen: &str, bootstrap: Vec<String>) -> Config {
     let data_dir = Some(dir.join("data").to_string_lossy().into_owned());
     let mut config = Config { data_dir, ..Config::default() };
     config.node.listen = vec![listen.into()];
@@ -21,14 +21,14 @@ fn config(dir: &Path, listen: &str, bootstrap: Vec<String>) -> Config {
 }
 
 /// Runs a command against the node of a directory. What it printed, and whether it went well.
-fn run(dir: &Path, line: &str) -> (bool, String) {
+pub(super) fn run(dir: &Path, line: &str) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_multichat"));
     let output = command.arg("--config").arg(dir.join("config.yaml")).args(line.split(' ')).output().unwrap();
     let text = if output.status.success() { output.stdout } else { output.stderr };
     (output.status.success(), String::from_utf8(text).unwrap())
 }
 
-fn done(dir: &Path, line: &str) -> String {
+pub(super) fn done(dir: &Path, line: &str) -> String {
     let (went_well, text) = run(dir, line);
     assert!(went_well, "{line}: {text}");
     text
@@ -39,7 +39,7 @@ fn json(dir: &Path, line: &str) -> Value {
 }
 
 /// Until it is so; what else is wrong is said by the last answer.
-fn until(dir: &Path, line: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub(super) fn until(dir: &Path, line: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         if let (true, text) = run(dir, &format!("--json {line}")) {
@@ -54,7 +54,7 @@ fn until(dir: &Path, line: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-fn count(value: &Value) -> usize {
+pub(super) fn count(value: &Value) -> usize {
     value.as_array().map_or(0, Vec::len)
 }
 

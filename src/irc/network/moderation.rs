@@ -131,6 +131,8 @@ pub(super) fn setting(change: &Change) -> Option<String> {
         Change::Closed(true) => "closed the channel: nobody can speak in it elsewhere".to_owned(),
         Change::Closed(false) => "opened the channel again".to_owned(),
         Change::Successor(Some(_)) => "says that the channel goes on in another".to_owned(),
+        Change::Shared { is_shared: true, .. } => "lets in the members of another workspace".to_owned(),
+        Change::Shared { is_shared: false, .. } => "lets in no more members of another workspace".to_owned(),
         Change::Topic(_)
         | Change::Title(_)
         | Change::Avatar(_)

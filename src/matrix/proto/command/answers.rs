@@ -204,6 +204,8 @@ pub fn changed(news: &News, change: &Change) -> String {
         }
         Change::Closed(true) => "that it is closed: nothing said here counts any more".into(),
         Change::Closed(false) => "that it is open again".into(),
+        Change::Shared { is_shared: true, .. } => "that members of another workspace may join".into(),
+        Change::Shared { is_shared: false, .. } => "that members of another workspace may not join".into(),
         Change::Successor(Some(_)) => "that it goes on in another channel".into(),
         Change::Successor(None) => "that it goes on here".into(),
     };
