@@ -884,7 +884,8 @@ fn the_replica_agrees_with_the_model_for_long() {
 /// Histories that once were judged wrongly.
 #[test]
 fn seeds_that_once_failed() {
-    for seed in [] as [u64; 0] {
+    // 13733: who is let in by a member ranks below them, workspace or not.
+    for seed in [13_733u64] {
         check(seed).unwrap();
     }
 }

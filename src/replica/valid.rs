@@ -180,7 +180,11 @@ impl Replica {
                 let role = grant.role().ok_or(Invalid::Rule("a lane opens under what gives a role"))?;
                 let rank = grant.granted_rank();
                 // Who cites what demoted them is no more than that, whatever they are elsewhere.
-                if inherited.1 < rank && !grant.removes() { inherited } else { (role, rank, Some(role)) }
+                if footing.is_some() && inherited.1 < rank && !grant.removes() {
+                    inherited
+                } else {
+                    (role, rank, Some(role))
+                }
             }
         };
         let grant = joining.grant;
