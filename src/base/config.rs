@@ -348,6 +348,10 @@ pub struct NetworkConfig {
     pub mode: NetworkMode,
     #[serde(default)]
     pub consent: Consent,
+    /// Nicks whose lines and commands are not carried: relays of others in the same channels, which
+    /// repeat what their own people say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
     /// Lines this node may send to the network; `null` turns the limit off.
     #[serde(default = "network_flood")]
     pub flood: Option<FloodConfig>,
@@ -365,6 +369,7 @@ impl NetworkConfig {
             client_cert: None,
             mode: NetworkMode::default(),
             consent: Consent::default(),
+            ignore: Vec::new(),
             flood: network_flood(),
         }
     }

@@ -16,27 +16,51 @@
 //!
 //! # Several nodes on one link: a design, not built
 //!
-//! Today a link is carried by each node that is configured to carry it: configure one. What failover
-//! needs, for whoever builds it:
+//! Today a link is carried by each node that is configured to carry it: configure one. (Two would say
+//! everything twice, and hand in what the other says; `ignore:` with the other's nick stops the latter
+//! alone.) What failover needs, for whoever builds it:
 //!
-//! - **Lease.** A new act, `CarryLink { link, epoch }`, in the log of the linked channel, by the
-//!   node's own identity and under a permission of its own. A claim counts if the claim of the epoch
-//!   before lies in its past; of two with one epoch, the lower rank counts, then the lower event id
-//!   (R7, no clock). So all nodes name one holder, and a holder that sees a higher epoch stops at once.
-//!   An event is written at a takeover alone.
-//! - **Heartbeat.** Ephemeral packets between nodes, signed and never stored: link, epoch, and the last
-//!   event that the network confirmed; every 2 s, and only while another node stands by.
-//! - **Standing by.** Every candidate holds its own silent connection in the channel, and its own outbox
-//!   rows as today. What it sees the holder's nick say, it strikes from its rows: by a client tag with
-//!   the event's id where there are message tags, else by rendering its first rows without time marks and
-//!   comparing. Order per link is kept, so one line that is recognised proves all before it. The
-//!   heartbeat bounds what is in doubt to `UNCONFIRMED` lines, and the silent connection resolves these.
-//! - **Takeover.** When the holder's nick left the channel, or its heartbeat stopped and it did not say
-//!   rows that are due, for 3 s plus one second for each candidate before this one. The channel itself is
-//!   witness: a holder that the overlay cannot reach but that still speaks there keeps the link.
-//! - **Inwards.** Only the holder hands in what it hears, for two nodes would make two identities of one
-//!   person. A candidate keeps the last minute; having taken over, it hands in what the channel's events
-//!   lack, compared by `msgid`, else by nick, text and second.
+//! - **Who carries: the channel itself says.** Every holder joins with a nick of its own and knows the
+//!   others' nicks by its configuration (`fellows:`; they are ignored as by `ignore:`). Those who are in
+//!   the list of names when we join are *ahead* of us; who joins later is behind us. A fellow's `PART`,
+//!   `QUIT`, kick, or change to another nick takes it out of those ahead. A holder carries when nobody is
+//!   ahead of it and the list of names is complete. One server orders joins and leaves for all, so at most
+//!   one carries, without clocks, and a holder that comes back goes behind. No act and no heartbeat
+//!   between nodes is needed for that. The kernel of a killed process closes its connection at once; a
+//!   machine that vanishes is noticed when the ircd's ping times out, so for 10 s there, a signed packet
+//!   between nodes must say who is alive, and a standby that misses it for 5 s asks by `PING` as CTCP,
+//!   answered by the carrier alone, before it takes over.
+//! - **What counts as proof.** The ircd shows a standby every line of the carrier before it shows its
+//!   leave, on one connection. So a standby that was in the channel all the time knows exactly what was
+//!   said, and says the rest.
+//! - **Ticking off.** A standby makes the lines of a held delivery once, keeps them, and strikes a line
+//!   when a fellow ahead says it: the first of that sender whose next line it is; what the same sender
+//!   said before is thereby proved, too. The last line struck, the delivery is reported as delivered. A
+//!   line that matches nothing is kept (at most 4,096 a channel) and looked at when a delivery arrives:
+//!   the carrier may be ahead of our log. Both must make the same lines: `room` has to be that of the
+//!   longest prefix there can be, and marks of time, quotes and edits may depend only on the event, not
+//!   on what this node happened to know. With message tags, a client tag with the event's id replaces the
+//!   comparison.
+//! - **What a returning holder missed** is the hard part: others said lines while it was away, and it
+//!   saw none of them. Its rows of that time would never be ticked off, fill the
+//!   `limits::DELIVERY_WINDOW` so that nothing behind them comes to be compared, and be said again at
+//!   the next takeover. So the carrier must tell how far it has come: a signed packet with, for each
+//!   sender's lane, the last event that the network confirmed, on request by a holder that joins and
+//!   then every 2 s. For one that returns after the carrier of its absence died as well, it must be in
+//!   the log: an act of the carrying node at most every minute and at each takeover, by which all holders
+//!   drop the rows before it. What was said since the last of these acts is in doubt in that case alone,
+//!   and is said again, marked with its time.
+//! - **Inwards.** Only the carrier hands in what it hears. A standby keeps the last 1,000 lines and,
+//!   having taken over, looks up the channel's history and hands in those that it lacks, compared with
+//!   origins on this link by `msgid`, else by nick and text as the longest common run in the order of the
+//!   channel. It waits for the log of the dead node as far as any peer has it. The identity of a network's
+//!   person is made by a node, so after a takeover a nick is another identity: order by sender holds by
+//!   nick, not by identity, until the identities of a link are made from a secret that its holders share.
+//! - **When holders live and do not see each other.** If only the overlay between them is cut, the
+//!   channel still orders them: one carries, and the other's rows wait. If the IRC network is split, each
+//!   half has a carrier of its own, as each half has people of its own; at the join, each sees the other
+//!   join. Then the nick that stands first in `fellows:` goes on, and what either said in its half stays
+//!   said: people of one half do not get the lines of the other, which IRC never gives them.
 
 mod channel;
 mod clock;
@@ -121,8 +145,17 @@ impl Network {
     }
 
     async fn setup(&self) -> Result<Setup, Fault> {
-        let NetworkConfig { address, nick, sasl, mode: NetworkMode::Relay, flood, owner, consent, .. } =
-            &self.config;
+        let NetworkConfig {
+            address,
+            nick,
+            sasl,
+            mode: NetworkMode::Relay,
+            flood,
+            owner,
+            consent,
+            ignore,
+            ..
+        } = &self.config;
         let invalid = |what: String| Fault::new(Kind::Invalid, format!("irc network {}: {what}", self.name));
         let sound =
             |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, ',' | ':' | '!' | '@' | '#');
@@ -151,6 +184,7 @@ impl Network {
             credentials: Credentials { nick: nick.clone(), real_name, account },
             flood: flood.map(|flood| (flood.burst, flood.per_second)),
             consent: *consent,
+            ignore: ignore.clone(),
         })
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Setup {
     /// Lines: (burst, per second); `None` for no limit.
     pub flood: Option<(u32, u32)>,
     pub consent: Consent,
+    /// Nicks that are not heard.
+    pub ignore: Vec<String>,
 }
 
 /// What comes out.
@@ -622,6 +624,12 @@ impl Session {
         if let Some(line) = &mut self.line {
             line.control.push_back(command.into());
         }
+    }
+
+    /// Whether this nick is one of those that are not heard.
+    fn is_ignored(&self, nick: &str) -> bool {
+        let key = self.fold(nick);
+        self.setup.ignore.iter().any(|ignored| self.fold(ignored) == key)
     }
 
     fn fold(&self, name: &str) -> String {

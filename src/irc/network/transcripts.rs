@@ -21,7 +21,13 @@ use crate::node::{Delivery, Outcome};
 fn setup() -> Setup {
     let credentials =
         Credentials { nick: "relay".into(), real_name: "Multichat relay".into(), account: None };
-    Setup { network: "net:6667".into(), credentials, flood: None, consent: Consent::Given }
+    Setup {
+        network: "net:6667".into(),
+        credentials,
+        flood: None,
+        consent: Consent::Given,
+        ignore: Vec::new(),
+    }
 }
 
 fn account(password: &str, mechanism: SaslMechanism) -> Account {
@@ -328,6 +334,29 @@ fn talk_of_the_others() {
         < :carol!u@h QUIT :never spoke
     ",
     );
+}
+
+#[test]
+fn who_is_ignored_is_not_heard() {
+    // In the network's casemapping `[` is the large `{`.
+    let transcript = format!(
+        "{WELCOME}
+        < :RELAY{{2}}!r@host JOIN #c
+        < :RELAY{{2}}!r@host PRIVMSG #c :<alice> hi
+        < :RELAY{{2}}!r@host NOTICE #c :<alice> hi
+        < :RELAY{{2}}!r@host PRIVMSG #c :^AACTION waves^A
+        < :RELAY{{2}}!r@host PRIVMSG #c :!mc help
+        < :RELAY{{2}}!r@host PRIVMSG relay :^AVERSION^A
+        < :RELAY{{2}}!r@host TOPIC #c :theirs
+        < :RELAY{{2}}!r@host PART #c :bye
+        deliver 1 #c alice hi
+        > PRIVMSG #c :<alice> hi
+        > PING mc1
+        < :srv PONG srv :mc1
+        delivered 1
+        "
+    );
+    check_with(Setup { ignore: vec!["relay[2]".into()], ..setup() }, &["#c"], &transcript);
 }
 
 #[test]

@@ -40,6 +40,9 @@ impl Session {
         notice: bool,
         message: &Message,
     ) {
+        if self.is_ignored(nick) {
+            return;
+        }
         let ctcp = text.strip_prefix('\x01').map(|text| text.strip_suffix('\x01').unwrap_or(text));
         let (style, text) = match ctcp {
             Some(ctcp) => match ctcp.strip_prefix("ACTION ") {
@@ -111,6 +114,9 @@ impl Session {
         let sign = tag(message, "+react").or_else(|| tag(message, "+draft/react")).map(strip);
         let sign = sign.filter(|sign| !sign.trim().is_empty() && sign.len() <= limits::REACTION_BYTES);
         let (Some(sign), Some(event)) = (sign, self.answers(message)) else { return };
+        if self.is_ignored(nick) {
+            return;
+        }
         let mut content = Content::text(sign);
         content.envelope.relation = Some(Relation::Reaction(event));
         let key = self.fold(target);

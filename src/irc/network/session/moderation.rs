@@ -172,7 +172,7 @@ impl Session {
         intent: impl FnOnce(ChannelRef) -> Intent,
     ) {
         let Some(channel) = self.channels.get(key) else { return };
-        if channel.state.agreement != Agreement::Given || !self.is_person(by) {
+        if channel.state.agreement != Agreement::Given || !self.is_person(by) || self.is_ignored(by) {
             return;
         }
         let (id, via) = (channel.id, Some(channel.link.clone()));
