@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod decided;
+mod far_kick;
 mod missed;
 mod node;
 mod stand_in;
