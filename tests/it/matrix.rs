@@ -48,6 +48,7 @@ fn config(homeserver: &str) -> MatrixConfig {
         registration: "registration.yaml".into(),
         listen: "127.0.0.1:0".into(),
         admins: Vec::new(),
+        public_url: None,
     }
 }
 
