@@ -135,7 +135,7 @@ impl Media {
         if let Some(length) = answer.content_length() {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        *response.body_mut() = passing_on(answer, permit);
+        *response.body_mut() = passing_on(answer, permit, limits::MEDIA_BYTES);
         Ok(response)
     }
 
@@ -163,14 +163,14 @@ impl Media {
 
 /// What is passed on of the homeserver's answer as it comes, up to the bound; beyond it the connection
 /// breaks, so that nobody takes a part for the whole.
-fn passing_on(answer: reqwest::Response, permit: OwnedSemaphorePermit) -> Body {
+fn passing_on(answer: reqwest::Response, permit: OwnedSemaphorePermit, bytes: u64) -> Body {
     let begin = (answer, permit, 0u64);
-    Body::from_stream(stream::try_unfold(begin, |(mut answer, permit, passed)| async move {
+    Body::from_stream(stream::try_unfold(begin, move |(mut answer, permit, passed)| async move {
         let piece = tokio::time::timeout(PIECE_TIMEOUT, answer.chunk()).await;
         let piece: Option<Bytes> = piece.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?;
         let Some(piece) = piece else { return Ok::<_, std::io::Error>(None) };
         let passed = passed.saturating_add(piece.len() as u64);
-        if passed > limits::MEDIA_BYTES {
+        if passed > bytes {
             return Err(std::io::Error::other("larger than what is passed on"));
         }
         Ok(Some((piece, (answer, permit, passed))))
@@ -193,4 +193,52 @@ fn always() -> HeaderMap {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes through of a body of 3,000 bytes that does not say how long it is.
+    async fn passed(bound: u64) -> Result<usize, axum::Error> {
+        let piece = || Ok::<_, std::io::Error>(Bytes::from_static(&[7; 1000]));
+        let body = move || async move { Body::from_stream(stream::iter([piece(), piece(), piece()])) };
+        let app = axum::Router::new().route("/", axum::routing::get(body));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(url).send().await.unwrap();
+        assert_eq!(answer.content_length(), None);
+        let permits = std::sync::Arc::new(Semaphore::new(1));
+        let body = passing_on(answer, permits.clone().try_acquire_owned().unwrap(), bound);
+        assert_eq!(permits.available_permits(), 0);
+        let read = axum::body::to_bytes(body, usize::MAX).await;
+        assert_eq!(permits.available_permits(), 1, "given back when it is over");
+        server.abort();
+        read.map(|bytes| bytes.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_breaks_off() {
+        assert_eq!(passed(3000).await.unwrap(), 3000);
+        assert!(passed(2999).await.is_err());
+    }
+
+    #[test]
+    fn refusals_are_not_kept_by_anybody() {
+        for (nothing, status) in [
+            (Nothing::Unknown, 404),
+            (Nothing::Over, 410),
+            (Nothing::TooLarge, 413),
+            (Nothing::Busy, 503),
+            (Nothing::Trouble("away".into()), 502),
+        ] {
+            let response = nothing.into_response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
+        }
+    }
 }

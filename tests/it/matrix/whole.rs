@@ -14,15 +14,15 @@ use crate::peers::{self, node::NodeProcess};
 const BOT: &str = "@multichatbot:localhost";
 
 /// A node as its own process, at a Synapse of its own.
-struct House {
-    synapse: Synapse,
-    node: NodeProcess,
+pub struct House {
+    pub synapse: Synapse,
+    pub node: NodeProcess,
     _run: peers::Scratch,
 }
 
 impl House {
     /// `None` where Synapse is allowed to be missing.
-    async fn open(name: &str) -> Option<Self> {
+    pub async fn open(name: &str) -> Option<Self> {
         ready_for_tls();
         let port = free_port();
         let registration = registration(&format!("http://127.0.0.1:{port}"));
@@ -36,11 +36,13 @@ impl House {
             registration: path.display().to_string(),
             port,
         };
-        let node = NodeProcess::start(&run.join("node"), &nodes::config_a(matrix, None)).await;
+        let mut config = nodes::config_a(matrix, None);
+        config.matrix.as_mut().unwrap().public_url = Some(format!("http://127.0.0.1:{port}/"));
+        let node = NodeProcess::start(&run.join("node"), &config).await;
         Some(Self { synapse, node, _run: run })
     }
 
-    async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
+    pub async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
         let user = IrcUser::connect(self.node.field("irc").parse().unwrap(), nick, nick).await.unwrap();
         user.join(channel).await.unwrap();
         user
@@ -48,7 +50,7 @@ impl House {
 }
 
 /// A room of a version, in which its founder and the bot have power, carrying a channel.
-async fn linked_room(founder: &mut User, version: &str, channel: &str) -> String {
+pub async fn linked_room(founder: &mut User, version: &str, channel: &str) -> String {
     let mut users = json!({BOT: 100});
     if version != "12" {
         users[&founder.id] = 100.into();
