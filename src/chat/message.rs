@@ -42,7 +42,7 @@ pub struct Content {
     /// The same as Matrix HTML (`org.matrix.custom.html`), where the sender formatted it.
     pub formatted: Option<String>,
     /// The file that it is, where it is one; `body` then tells of it in words.
-    pub attachment: Option<Attachment>,
+    pub attachment: Option<Box<Attachment>>,
     /// Where it came in, if a bridge link carried it.
     pub origin: Option<Origin>,
     pub envelope: Envelope,
@@ -88,7 +88,7 @@ struct Payload {
     style: Style,
     body: String,
     formatted: Option<String>,
-    attachment: Option<Attachment>,
+    attachment: Option<Box<Attachment>>,
     origin: Option<Origin>,
 }
 
@@ -167,7 +167,7 @@ impl Content {
         !self.body.trim().is_empty()
             && within(&self.body)
             && self.formatted.as_deref().is_none_or(within)
-            && self.attachment.as_ref().is_none_or(Attachment::is_well_formed)
+            && self.attachment.as_ref().is_none_or(|attachment| attachment.is_well_formed())
             && (!reacts || self.body.len() <= limits::REACTION_BYTES)
     }
 }

@@ -135,7 +135,6 @@ impl Bridge {
         admins: Vec<String>,
         handle: Handle,
         counts: std::sync::Arc<Counts>,
-        media: Option<Media>,
         channels: &[ChannelView],
         notes: &[(String, Vec<u8>)],
     ) -> Self {
@@ -158,7 +157,7 @@ impl Bridge {
             admins,
             handle,
             counts,
-            media,
+            media: None,
             entered: Notify::new(),
             portals: Mutex::new(Portals::of(channels)),
             topics: Mutex::default(),

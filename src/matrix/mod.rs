@@ -128,9 +128,8 @@ impl Matrix {
 
     async fn open(self, port: Port) -> Result<(), Fault> {
         let Port { channels, notes, deliveries, handle, cancel } = port;
-        let (counts, media) = (self.counts, self.media);
-        let bridge = Bridge::new(self.hs, self.names, self.admins, handle, counts, media, &channels, &notes);
-        let bridge = Arc::new(bridge);
+        let bridge = Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
+        let bridge = Arc::new(Bridge { media: self.media, ..bridge });
         let intake = Arc::new(Intake::new(bridge.clone(), &notes));
         let app = Appservice::new(bridge.clone(), intake.clone(), &self.registration.hs_token).router();
         let (tell_ready, ready) = watch::channel(false);

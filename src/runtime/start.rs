@@ -297,6 +297,7 @@ fn restore(path: &Path, setup: Setup) -> Result<(Store, Node), Fault> {
         links: links.into_iter().map(|(link, channel, _)| (link, channel)).collect(),
         outbox: store.outbox().map_err(fault)?,
         last_outbox_id: store.last_outbox_id().map_err(fault)?,
+        intents: store.intents().map_err(fault)?,
     };
     // The log is read on one thread while what was read is taken in on this one.
     let (pages, log) = std::sync::mpsc::sync_channel(RESTORE_PAGES_AHEAD);

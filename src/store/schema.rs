@@ -12,7 +12,7 @@ use crate::replica::Event;
 const APPLICATION_ID: i64 = 0x4d43_6874;
 
 /// Entry `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[FIRST_LIGHT, TEXTS_END];
+const MIGRATIONS: &[&str] = &[FIRST_LIGHT, TEXTS_END, INTENTS_LAST];
 
 /// An index over the first eight bytes of a hash finds its row as surely as one over all 32 once
 /// the row is compared, and is a third of the size.
@@ -102,6 +102,15 @@ const TEXTS_END: &str = "
         body, content = '', tokenize = 'unicode61 remove_diacritics 2'
     );
     INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
+";
+
+/// What people want of others waits on disk.
+const INTENTS_LAST: &str = "
+    CREATE TABLE intents (
+        id BLOB PRIMARY KEY,
+        -- Canonical encoding.
+        offer BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Fills what the events of an earlier version lack, from their headers.

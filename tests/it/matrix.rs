@@ -4,6 +4,7 @@
 mod attachments;
 mod by_hand;
 mod decided;
+mod far_kick;
 mod missed;
 mod node;
 mod stand_in;

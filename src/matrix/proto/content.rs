@@ -237,7 +237,8 @@ mod tests {
             caption: "my cat".into(),
             address: "mxc://x/1".into(),
         };
-        let message = Content { attachment: Some(attachment), ..Content::text("sent an image: cat.png") };
+        let message =
+            Content { attachment: Some(Box::new(attachment)), ..Content::text("sent an image: cat.png") };
         let mut sent = event(&EVENT, &message, &Related { media: true, ..Related::default() }).1;
         sent.as_object_mut().unwrap().remove(MARK);
         let info = json!({"mimetype": "image/png", "size": 7, "w": 2, "h": 3});

@@ -204,7 +204,14 @@ fn said(event: &Value, at: Place, said: Option<Said>) -> Result<Incoming, Malfor
         said_at: Timestamp(said_at),
     };
     let envelope = Envelope::default();
-    let content = Content { style, body, formatted, attachment, envelope, origin: Some(origin) };
+    let content = Content {
+        style,
+        body,
+        formatted,
+        attachment: attachment.map(Box::new),
+        envelope,
+        origin: Some(origin),
+    };
     Ok(Incoming::Said { at, content: Box::new(content), about })
 }
 
