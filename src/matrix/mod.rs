@@ -128,8 +128,10 @@ impl Matrix {
 
     async fn open(self, port: Port) -> Result<(), Fault> {
         let Port { channels, notes, deliveries, handle, cancel } = port;
-        let bridge = Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
-        let bridge = Arc::new(Bridge { media: self.media, ..bridge });
+        let mut bridge =
+            Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
+        bridge.media = self.media;
+        let bridge = Arc::new(bridge);
         let intake = Arc::new(Intake::new(bridge.clone(), &notes));
         let app = Appservice::new(bridge.clone(), intake.clone(), &self.registration.hs_token).router();
         let (tell_ready, ready) = watch::channel(false);
