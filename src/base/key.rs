@@ -95,6 +95,8 @@ pub enum Purpose {
     Transport,
     /// The key that an invite link carries.
     Invite,
+    /// The key that signs links to media.
+    Media,
 }
 
 impl Purpose {
@@ -104,6 +106,7 @@ impl Purpose {
             Self::Device => "multichat 2026-11 device key",
             Self::Transport => "multichat 2026-11 transport key",
             Self::Invite => "multichat 2026-11 invite key",
+            Self::Media => "multichat 2026-11 media link key",
         }
     }
 }

@@ -33,6 +33,11 @@ impl Setup {
         self.secret.derive(Purpose::Transport, "")
     }
 
+    /// The key that signs links to media.
+    pub fn media_key(&self) -> [u8; 32] {
+        self.secret.derive(Purpose::Media, "").seed()
+    }
+
     /// The transport identity.
     pub fn node_id(&self) -> NodeId {
         NodeId(self.transport_key().public().0)

@@ -39,13 +39,14 @@ impl House {
             port,
         };
         let mut config = nodes::config_a(matrix, None);
+        config.matrix.as_mut().unwrap().public_url = Some(format!("http://127.0.0.1:{port}/"));
         config.node.listen = vec![format!("/ip4/127.0.0.1/tcp/{p2p_port}")];
         let node = NodeProcess::start(&run.join("node"), &config).await;
         let address = format!("{}/p2p/{}", config.node.listen[0], node.field("p2p"));
         Some(Self { synapse, node, address, run })
     }
 
-    async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
+    pub async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
         let user = IrcUser::connect(self.node.field("irc").parse().unwrap(), nick, nick).await.unwrap();
         user.join(channel).await.unwrap();
         user
