@@ -223,6 +223,7 @@ fn config(dir: &Path, homeserver: &str) -> Config {
             registration: "registration.yaml".into(),
             listen: "127.0.0.1:0".into(),
             admins: Vec::new(),
+            public_url: None,
         }),
         irc: IrcConfig {
             listen: vec![ListenConfig::plain("127.0.0.1:0")],

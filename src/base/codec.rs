@@ -39,10 +39,15 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
+/// Bytes of most encoded values.
+const USUAL_BYTES: usize = 256;
+
 /// The canonical bytes of a value.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // Most values fit: to let a buffer grow byte by byte costs more than to encode into it.
+    let buffer = Vec::with_capacity(USUAL_BYTES);
     // postcard fails only on unsized sequences and on a full fixed buffer: neither occurs here.
-    postcard::to_allocvec(value).expect("a vocabulary type always encodes")
+    postcard::to_extend(value, buffer).expect("a vocabulary type always encodes")
 }
 
 /// Decodes at most `limit` bytes, strictly.

@@ -139,6 +139,10 @@ pub struct MatrixConfig {
     /// Matrix users who may link and unlink rooms.
     #[serde(default)]
     pub admins: Vec<String>,
+    /// Where the world reaches `/media/` of `listen`, through a proxy that passes that path on: readers on
+    /// IRC and at other nodes then get links to pictures and files. Without it they read what was sent.
+    #[serde(default)]
+    pub public_url: Option<String>,
 }
 
 fn registration_path() -> String {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use curve25519_dalek::constants;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
@@ -94,6 +95,8 @@ pub enum Purpose {
     Transport,
     /// The key that an invite link carries.
     Invite,
+    /// The key that signs links to media.
+    Media,
 }
 
 impl Purpose {
@@ -103,6 +106,7 @@ impl Purpose {
             Self::Device => "multichat 2026-11 device key",
             Self::Transport => "multichat 2026-11 transport key",
             Self::Invite => "multichat 2026-11 invite key",
+            Self::Media => "multichat 2026-11 media link key",
         }
     }
 }
@@ -213,10 +217,10 @@ impl Opened {
             (signature.0[..32].try_into().ok()?, signature.0[32..].try_into().ok()?);
         let s: Scalar = Option::from(Scalar::from_canonical_bytes(s))?;
         let minus_key = minus_key(key)?;
-        let point = CompressedEdwardsY(r).decompress().filter(|_| is_canonical(&r))?;
-        if point.is_small_order() {
+        if is_of_small_order(&r) {
             return None;
         }
+        let point = CompressedEdwardsY(r).decompress().filter(|_| is_canonical(&r))?;
         let hash = Sha512::new().chain_update(r).chain_update(key.0).chain_update(message).finalize();
         Some(Self { minus_key, s, r: point, k: Scalar::from_bytes_mod_order_wide(&hash.into()) })
     }
@@ -227,6 +231,19 @@ impl Opened {
 fn is_canonical(encoded: &[u8; 32]) -> bool {
     let is_high = encoded[31] & 0x7f == 0x7f && encoded[1..31].iter().all(|byte| *byte == 0xff);
     !is_high || encoded[0] < 0xed
+}
+
+/// Whether it encodes a point of small order, with `y` below `p` and either sign: those with an `x` of zero
+/// decompress with both.
+fn is_of_small_order(encoded: &[u8; 32]) -> bool {
+    static HEIGHTS: LazyLock<[[u8; 32]; 8]> =
+        LazyLock::new(|| constants::EIGHT_TORSION.map(|point| without_sign(point.compress().0)));
+    HEIGHTS.contains(&without_sign(*encoded))
+}
+
+fn without_sign(mut encoded: [u8; 32]) -> [u8; 32] {
+    encoded[31] &= 0x7f;
+    encoded
 }
 
 thread_local! {
@@ -322,6 +339,9 @@ mod tests {
             signature[..32].copy_from_slice(&torsion.compress().0);
             assert!(!verdict(&Signed { key, message: b"m".to_vec(), signature: Signature(signature) }));
             let good = signed(1, b"m");
+            assert!(!verdict(&Signed { signature: Signature(signature), ..good.clone() }));
+            // With the other sign it is that of another such point, or of the same one once more.
+            signature[31] ^= 0x80;
             assert!(!verdict(&Signed { signature: Signature(signature), ..good }));
         }
     }

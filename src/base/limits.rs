@@ -81,3 +81,15 @@ pub const WANTED_PER_PACKET: usize = 512;
 pub const EXPIRY_MOMENTS: usize = 65_536;
 /// Messages that one search returns at the most.
 pub const SEARCH_RESULTS: usize = 200;
+/// Bytes of an attachment's file name; a longer one is cut.
+pub const FILE_NAME_BYTES: usize = 255;
+/// Bytes of a media type; a longer one is left out.
+pub const MIME_BYTES: usize = 127;
+/// Bytes of an attachment's address; one with a longer one has none.
+pub const MEDIA_ADDRESS_BYTES: usize = 512;
+/// Bytes of an attachment's caption, which its message says twice; a longer one is cut.
+pub const CAPTION_BYTES: usize = 8 * 1024;
+/// Bytes of a piece of media that is passed on to readers beyond its homeserver; a longer one is refused.
+pub const MEDIA_BYTES: u64 = 100 * 1024 * 1024;
+/// Pieces of media passed on at once; further readers are asked to come again.
+pub const MEDIA_AT_ONCE: usize = 32;

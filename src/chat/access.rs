@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{self, Passage};
-use super::permissions::{self, Permissions};
+use super::permissions::Permitted;
 use crate::base::{ChannelId, Digest, Identity, Timestamp, codec};
 use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
@@ -123,18 +123,16 @@ impl Acting {
     }
 
     fn read(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
-        let logic = facts::logic_refs().access;
-        let (consumed, created) = facts::pair(instance, logic)?;
-        if consumed.resource.value_ref != created.resource.value_ref {
+        let (access, passage) = facts::read_pair::<Label, Value>(instance, facts::logic_refs().access)?;
+        if access.before != access.after {
             return Err(LogicError::invalid("an access is renewed unchanged"));
         }
-        let (label, value) = facts::read_of(&consumed)?;
-        let [blob] = consumed.app_data.external.as_slice() else {
+        let [blob] = access.consumed.app_data.external.as_slice() else {
             return Err(LogicError::invalid("an action says who acts"));
         };
         let authority = codec::decode(&blob.blob, facts::FACTS_BYTES)
             .map_err(|_| LogicError::invalid("an action says who acts"))?;
-        Ok(Self { label, value, authority, passage: facts::passage(instance, logic)? })
+        Ok(Self { label: access.label, value: access.before, authority, passage })
     }
 }
 
@@ -142,12 +140,12 @@ impl Acting {
 #[derive(Clone, Copy)]
 struct Shared {
     acting: Result<Acting, LogicError>,
-    permits: Result<(Permissions, Passage), LogicError>,
+    permits: Result<Permitted, LogicError>,
 }
 
 impl Shared {
     fn of(instance: &LogicInstance<'_>) -> Self {
-        let read = || Self { acting: Acting::read(instance), permits: permissions::read(instance) };
+        let read = || Self { acting: Acting::read(instance), permits: Permitted::read(instance) };
         instance.action.derived(read)
     }
 }
@@ -155,8 +153,8 @@ impl Shared {
 /// The permissions in the action, and how they pass through it.
 ///
 /// # Errors
-/// If the action holds none, or more than one.
-pub(super) fn permits(instance: &LogicInstance<'_>) -> Result<(Permissions, Passage), LogicError> {
+/// If the action holds none, or more than one, or some that change.
+pub(super) fn permits(instance: &LogicInstance<'_>) -> Result<Permitted, LogicError> {
     Shared::of(instance).permits
 }
 
@@ -170,11 +168,9 @@ impl ResourceLogic for AccessLogic {
     }
 
     fn verify(&self, instance: &LogicInstance<'_>) -> Result<(), LogicError> {
-        let (label, value): (Label, Value) = facts::read(instance)?;
+        // The action has one access before and one after, of which this is one, and both say the same.
         let acting = Acting::of(instance)?;
-        if acting.label != label || acting.value != value {
-            return Err(LogicError::invalid("an action changes one access only"));
-        }
+        let value = acting.value;
         if acting.authority.device != value.device {
             return Err(LogicError::denied("act with another's access"));
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::access::{self, Authority, Role};
 use super::act::{Act, Standing};
-use super::facts;
+use super::facts::{self, Facts};
 use super::logics::logics;
 use super::message::{Envelope, Relation, Says};
 use super::permissions::Permissions;
@@ -144,7 +144,6 @@ struct Draft<'a> {
     after: Option<EventId>,
     key: NullifierKey,
     commitment: NullifierKeyCommitment,
-    user_label: Digest,
     builder: ActionBuilder,
     consumed: u8,
 }
@@ -166,15 +165,12 @@ impl<'a> Draft<'a> {
         // Public on purpose: in the transparent proving system the lane's signature decides who
         // may consume, not the secrecy of the key.
         let key = NullifierKey::from_bytes(setting.device.0);
-        let label = access::Label { channel: setting.channel, identity: setting.identity };
-        let (commitment, user_label) = (key.commit(), facts::reference(&label));
-        Self { setting, after, key, commitment, user_label, builder: ActionBuilder::new(), consumed: 0 }
+        Self { setting, after, key, commitment: key.commit(), builder: ActionBuilder::new(), consumed: 0 }
     }
 
     fn access(&mut self, ends: bool) -> Result<(), MachineError> {
-        let label = self.user_label();
         let value = access::Value { role: self.setting.role, device: self.setting.device };
-        let app_data = facts::app_data(&label, &value);
+        let Facts { label, value, app_data } = Facts::of(&self.user_label(), &value);
         let authority = Authority {
             device: self.setting.device,
             timestamp: self.setting.timestamp,
@@ -182,10 +178,9 @@ impl<'a> Draft<'a> {
         };
         let before =
             AppData { external: vec![ExpirableBlob::passing(codec::encode(&authority))], ..app_data.clone() };
-        let value = facts::reference(&value);
         self.pass(Passing {
             logic: facts::logic_refs().access,
-            label: self.user_label,
+            label,
             held: self.after.is_some(),
             before: (value, before),
             after: (value, app_data),
@@ -194,12 +189,11 @@ impl<'a> Draft<'a> {
     }
 
     fn permissions(&mut self, ends: bool) -> Result<(), MachineError> {
-        let value = Permissions::ceiling(self.setting.role);
-        let app_data = facts::app_data(&self.user_label(), &value);
-        let value = facts::reference(&value);
+        let Facts { label, value, app_data } =
+            Facts::of(&self.user_label(), &Permissions::ceiling(self.setting.role));
         self.pass(Passing {
             logic: facts::logic_refs().permissions,
-            label: self.user_label,
+            label,
             held: self.after.is_some(),
             before: (value, app_data.clone()),
             after: (value, app_data),
@@ -210,13 +204,14 @@ impl<'a> Draft<'a> {
     fn profile(&mut self, before: Digest, after: Digest, ends: bool) -> Result<(), MachineError> {
         let label = self.user_label();
         let held = self.after.is_some();
-        let before = if held { before } else { after };
+        let before = Facts::of(&label, if held { &before } else { &after });
+        let after = Facts::of(&label, &after);
         self.pass(Passing {
             logic: facts::logic_refs().profile,
-            label: facts::reference(&label),
+            label: after.label,
             held,
-            before: (facts::reference(&before), facts::app_data(&label, &before)),
-            after: (facts::reference(&after), facts::app_data(&label, &after)),
+            before: (before.value, before.app_data),
+            after: (after.value, after.app_data),
             ends,
         })
     }
@@ -271,11 +266,10 @@ impl<'a> Draft<'a> {
         label: &L,
         value: &V,
     ) -> Result<(), MachineError> {
-        let app_data = facts::app_data(label, value);
-        let value = facts::reference(value);
+        let Facts { label, value, app_data } = Facts::of(label, value);
         self.pass(Passing {
             logic,
-            label: facts::reference(label),
+            label,
             held: false,
             before: (value, app_data.clone()),
             after: (value, app_data),

@@ -57,6 +57,28 @@ fn hash(encoded: &[u8]) -> Digest {
     Digest(*blake3::hash(encoded).as_bytes())
 }
 
+/// The facts of a resource: how it commits to them, and what carries them.
+pub(super) struct Facts {
+    pub label: Digest,
+    pub value: Digest,
+    pub app_data: AppData,
+}
+
+impl Facts {
+    /// Of this label and value.
+    pub fn of<L: Serialize, V: Serialize>(label: &L, value: &V) -> Self {
+        let mut blob = codec::encode(label);
+        let split = blob.len();
+        blob.extend(codec::encode(value));
+        let (label, value) = (hash(&blob[..split]), hash(&blob[split..]));
+        Self {
+            label,
+            value,
+            app_data: AppData { resource: vec![ExpirableBlob::kept(blob)], ..AppData::default() },
+        }
+    }
+}
+
 /// Application data that carries a label and a value.
 pub fn app_data<L: Serialize, V: Serialize>(label: &L, value: &V) -> AppData {
     AppData { resource: vec![ExpirableBlob::kept(codec::encode(&(label, value)))], ..AppData::default() }
@@ -72,12 +94,7 @@ where
     L: Serialize + DeserializeOwned,
     V: Serialize + DeserializeOwned,
 {
-    read_of(&Member {
-        tag: instance.tag,
-        is_consumed: instance.is_consumed,
-        resource: instance.resource,
-        app_data: instance.app_data,
-    })
+    read_of(&instance.member())
 }
 
 /// The same of any resource of the action.
@@ -134,6 +151,10 @@ pub enum Passage {
 /// If the action does not consume one and create one of them.
 pub fn passage(instance: &LogicInstance<'_>, logic: Digest) -> Result<Passage, LogicError> {
     let (consumed, created) = pair(instance, logic)?;
+    passage_of(&consumed, &created)
+}
+
+fn passage_of(consumed: &Member<'_>, created: &Member<'_>) -> Result<Passage, LogicError> {
     match (consumed.resource.is_ephemeral, created.resource.is_ephemeral) {
         (true, false) => Ok(Passage::Minted),
         (false, false) => Ok(Passage::Renewed),
@@ -155,6 +176,38 @@ pub fn pair<'a>(instance: &LogicInstance<'a>, logic: Digest) -> Result<(Member<'
         }
         _ => Err(LogicError::invalid("an action takes one resource of a kind and gives one back")),
     }
+}
+
+/// The facts of the one resource of a logic before and after the action, and how it passes through.
+/// What stays as it was is read once.
+///
+/// # Errors
+/// If the action does not consume one and create one of them, or if one does not commit to its facts.
+pub(super) fn read_pair<'a, L, V>(
+    instance: &LogicInstance<'a>,
+    logic: Digest,
+) -> Result<(Pair<'a, L, V>, Passage), LogicError>
+where
+    L: Serialize + DeserializeOwned + Copy,
+    V: Serialize + DeserializeOwned + Copy,
+{
+    let (consumed, created) = pair(instance, logic)?;
+    let (label, before) = read_of(&consumed)?;
+    let stays = consumed.resource.value_ref == created.resource.value_ref
+        && consumed.resource.quantity == created.resource.quantity
+        && consumed.app_data.resource == created.app_data.resource;
+    let after = if stays { before } else { read_of::<L, V>(&created)?.1 };
+    let facts = Pair { label, before, after, consumed };
+    Ok((facts, passage_of(&consumed, &created)?))
+}
+
+/// A resource before and after an action.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a, L, V> {
+    pub label: L,
+    pub before: V,
+    pub after: V,
+    pub consumed: Member<'a>,
 }
 
 /// Whether the action mints a resource of this logic.

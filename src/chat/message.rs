@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::access::Acting;
+use super::attachment::Attachment;
 use super::facts::{self, Passage};
 use super::flow::Flow;
 use super::permissions::{self, Permission};
@@ -40,6 +41,8 @@ pub struct Content {
     pub body: String,
     /// The same as Matrix HTML (`org.matrix.custom.html`), where the sender formatted it.
     pub formatted: Option<String>,
+    /// The file that it is, where it is one; `body` then tells of it in words.
+    pub attachment: Option<Box<Attachment>>,
     /// Where it came in, if a bridge link carried it.
     pub origin: Option<Origin>,
     pub envelope: Envelope,
@@ -85,6 +88,7 @@ struct Payload {
     style: Style,
     body: String,
     formatted: Option<String>,
+    attachment: Option<Box<Attachment>>,
     origin: Option<Origin>,
 }
 
@@ -111,7 +115,14 @@ impl Content {
     /// Plain text.
     pub fn text(body: impl Into<String>) -> Self {
         let envelope = Envelope::default();
-        Self { style: Style::Text, body: body.into(), formatted: None, origin: None, envelope }
+        Self {
+            style: Style::Text,
+            body: body.into(),
+            formatted: None,
+            attachment: None,
+            origin: None,
+            envelope,
+        }
     }
 
     /// The message that this one answers, if it answers one.
@@ -132,8 +143,8 @@ impl Content {
 
     /// The bytes of its payload.
     pub fn payload(&self) -> Vec<u8> {
-        let Self { style, body, formatted, origin, .. } = self.clone();
-        codec::encode(&Payload { style, body, formatted, origin })
+        let Self { style, body, formatted, attachment, origin, envelope: _ } = self.clone();
+        codec::encode(&Payload { style, body, formatted, attachment, origin })
     }
 
     /// What a payload says, for search; `None` if it is none.
@@ -143,9 +154,9 @@ impl Content {
 
     /// A message as its event carries it; `None` if the payload is none or out of bounds.
     pub fn read(payload: &[u8], envelope: &Envelope) -> Option<Self> {
-        let Payload { style, body, formatted, origin } =
+        let Payload { style, body, formatted, attachment, origin } =
             codec::decode(payload, limits::PAYLOAD_BYTES).ok()?;
-        let content = Self { style, body, formatted, origin, envelope: envelope.clone() };
+        let content = Self { style, body, formatted, attachment, origin, envelope: envelope.clone() };
         content.is_well_formed().then_some(content)
     }
 
@@ -156,6 +167,7 @@ impl Content {
         !self.body.trim().is_empty()
             && within(&self.body)
             && self.formatted.as_deref().is_none_or(within)
+            && self.attachment.as_ref().is_none_or(|attachment| attachment.is_well_formed())
             && (!reacts || self.body.len() <= limits::REACTION_BYTES)
     }
 }

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod act;
 pub mod asset;
+pub mod attachment;
 pub mod build;
 pub mod channel;
 pub mod commitment;

@@ -210,21 +210,16 @@ impl ResourceLogic for PermissionsLogic {
     }
 
     fn verify(&self, instance: &LogicInstance<'_>) -> Result<(), LogicError> {
-        let (label, value): (Label, Permissions) = facts::read(instance)?;
+        let Permitted { label, permissions, passage } = access::permits(instance)?;
         let acting = Acting::of(instance)?;
         if acting.label != label {
             return Err(LogicError::denied("use another's permissions"));
         }
-        let passage = facts::passage(instance, self.logic_ref())?;
         if passage != acting.passage {
             return Err(LogicError::invalid("permissions come and go with the access"));
         }
-        if passage == Passage::Minted && value != Permissions::ceiling(acting.value.role) {
+        if passage == Passage::Minted && permissions != Permissions::ceiling(acting.value.role) {
             return Err(LogicError::denied("have more than the role's permissions"));
-        }
-        let (before, after) = facts::pair(instance, self.logic_ref())?;
-        if before.resource.value_ref != after.resource.value_ref {
-            return Err(LogicError::denied("change one's own permissions"));
         }
         Ok(())
     }
@@ -236,19 +231,31 @@ impl ResourceLogic for PermissionsLogic {
 /// # Errors
 /// The permission's name, as a denial.
 pub fn require(instance: &LogicInstance<'_>, permission: Permission) -> Result<(), LogicError> {
-    let (value, passage) = access::permits(instance)?;
-    if passage != Passage::Renewed || !value.allow(permission) {
+    let Permitted { permissions, passage, .. } = access::permits(instance)?;
+    if passage != Passage::Renewed || !permissions.allow(permission) {
         return Err(LogicError::denied(permission.name()));
     }
     Ok(())
 }
 
-/// The one permissions resource that the action consumes.
-pub(super) fn read(instance: &LogicInstance<'_>) -> Result<(Permissions, Passage), LogicError> {
-    let logic = facts::logic_refs().permissions;
-    let (before, _) = facts::pair(instance, logic)?;
-    let (_, value): (Label, Permissions) = facts::read_of(&before)?;
-    Ok((value, facts::passage(instance, logic)?))
+/// The permissions that an action holds.
+#[derive(Clone, Copy)]
+pub(super) struct Permitted {
+    pub label: Label,
+    pub permissions: Permissions,
+    pub passage: Passage,
+}
+
+impl Permitted {
+    /// Reads them from the action.
+    pub fn read(instance: &LogicInstance<'_>) -> Result<Self, LogicError> {
+        let (held, passage) =
+            facts::read_pair::<Label, Permissions>(instance, facts::logic_refs().permissions)?;
+        if held.before != held.after {
+            return Err(LogicError::denied("change one's own permissions"));
+        }
+        Ok(Self { label: held.label, permissions: held.before, passage })
+    }
 }
 
 #[cfg(test)]

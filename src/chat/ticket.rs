@@ -76,9 +76,7 @@ impl ResourceLogic for TicketLogic {
     }
 
     fn verify(&self, instance: &LogicInstance<'_>) -> Result<(), LogicError> {
-        let LogicInstance { tag, is_consumed, resource, app_data, .. } = *instance;
-        let (label, value): (Label, Value) =
-            facts::read_counted(&Member { tag, is_consumed, resource, app_data })?;
+        let (label, value): (Label, Value) = facts::read_counted(&instance.member())?;
         if !label.is_well_formed() {
             return Err(LogicError::invalid("a ticket has a name and makes members"));
         }
@@ -86,7 +84,7 @@ impl ResourceLogic for TicketLogic {
             return require_use(instance, &label, &value.owner);
         }
         asset::require_rights(instance, &label.issuer, &value.owner)?;
-        match is_consumed && value.owner == label.issuer {
+        match instance.is_consumed && value.owner == label.issuer {
             true => require_price(instance, &label),
             false => Ok(()),
         }

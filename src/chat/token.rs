@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::asset::{self, Value};
 use super::facts;
 use crate::base::{ChannelId, Digest, Identity};
-use crate::machine::{LogicError, LogicInstance, Member, ResourceLogic};
+use crate::machine::{LogicError, LogicInstance, ResourceLogic};
 
 /// What makes two tokens the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -42,9 +42,7 @@ impl ResourceLogic for TokenLogic {
     }
 
     fn verify(&self, instance: &LogicInstance<'_>) -> Result<(), LogicError> {
-        let LogicInstance { tag, is_consumed, resource, app_data, .. } = *instance;
-        let (label, value): (Label, Value) =
-            facts::read_counted(&Member { tag, is_consumed, resource, app_data })?;
+        let (label, value): (Label, Value) = facts::read_counted(&instance.member())?;
         if !label.is_well_formed() {
             return Err(LogicError::invalid("a token has a name"));
         }

@@ -24,17 +24,28 @@ pub const APP_DATA_BYTES: usize = 96 * 1024;
 pub const ACTION_BYTES: usize = 128 * 1024;
 
 /// An action that passed compliance, with its tags.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct CheckedAction<'a> {
     action: &'a Action,
-    /// Nullifiers, then commitments of the created, then commitments of the consumed: in one
-    /// piece, so that a check allocates once and the tags are a slice of it.
-    digests: Vec<Digest>,
+    nullifiers: Vec<Digest>,
+    /// The commitments of the consumed.
+    opened: Vec<Digest>,
+    /// The commitments of the created. They follow from the action: where it was built here, nothing but
+    /// whoever asks for one needs them.
+    commitments: OnceLock<Vec<Digest>>,
     derived: Derived,
 }
 
-/// What logics derived from the action as a whole. It follows from the action, so it is no part of what
-/// makes two actions equal.
+/// All of it follows from the action.
+impl PartialEq for CheckedAction<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.action == other.action
+    }
+}
+
+impl Eq for CheckedAction<'_> {}
+
+/// What logics derived from the action as a whole.
 #[derive(Default)]
 struct Derived(OnceLock<Box<dyn Any + Send + Sync>>);
 
@@ -43,14 +54,6 @@ impl Clone for Derived {
         Self::default()
     }
 }
-
-impl PartialEq for Derived {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Derived {}
 
 impl fmt::Debug for Derived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,8 +64,8 @@ impl fmt::Debug for Derived {
 /// One resource of an action, as its siblings' logics see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member<'a> {
-    /// Nullifier if consumed, commitment if created.
-    pub tag: Digest,
+    /// Its place among the consumed, or among the created.
+    pub place: usize,
     pub is_consumed: bool,
     pub resource: &'a Resource,
     pub app_data: &'a AppData,
@@ -77,34 +80,36 @@ impl<'a> CheckedAction<'a> {
     /// The first broken rule.
     pub fn new(action: &'a Action) -> Result<Self, MachineError> {
         check_sizes(action)?;
-        let (consumed, created) = (action.consumed.len(), action.created.len());
-        let mut digests = vec![Digest::default(); 2 * consumed + created];
-        for (i, input) in action.consumed.iter().enumerate() {
+        let (mut nullifiers, mut opened) = (Vec::new(), Vec::new());
+        for input in &action.consumed {
             let commitment = input.resource.commitment();
-            digests[i] = input.resource.nullifier_from_commitment(&input.nullifier_key, &commitment)?;
-            digests[consumed + created + i] = commitment;
+            nullifiers.push(input.resource.nullifier_from_commitment(&input.nullifier_key, &commitment)?);
+            opened.push(commitment);
         }
-        let nullifiers_hash = hash_nullifiers(&digests[..consumed])?;
+        let nullifiers_hash = hash_nullifiers(&nullifiers)?;
         for (index, output) in (0u32..).zip(&action.created) {
             if output.resource.nonce != Resource::nonce_from(index, &nullifiers_hash) {
                 return Err(MachineError::WrongNonce(index));
             }
-            digests[consumed + index as usize] = output.resource.commitment();
         }
-        let checked = Self { action, digests, derived: Derived::default() };
-        checked.check_distinct()?;
+        let checked =
+            Self { action, nullifiers, opened, commitments: OnceLock::new(), derived: Derived::default() };
+        require_distinct(&checked.tags())?;
         Ok(checked)
     }
 
-    /// The same for an action whose nullifiers and nonces were worked out here.
+    /// The same for an action whose nullifiers and nonces were worked out here. What it creates differs
+    /// by nonce, so only what it consumes could be twice the same.
     pub(super) fn of_built(built: &'a BuiltAction) -> Result<Self, MachineError> {
         check_sizes(&built.action)?;
-        let created = built.action.created.iter().map(|output| output.resource.commitment());
-        let digests = built.nullifiers.iter().copied().chain(created).chain(built.opened.iter().copied());
-        let digests = digests.collect();
-        let checked = Self { action: &built.action, digests, derived: Derived::default() };
-        checked.check_distinct()?;
-        Ok(checked)
+        require_distinct(&built.nullifiers)?;
+        Ok(Self {
+            action: &built.action,
+            nullifiers: built.nullifiers.clone(),
+            opened: built.opened.clone(),
+            commitments: OnceLock::new(),
+            derived: Derived::default(),
+        })
     }
 
     /// What several logics of one application derive from the action, worked out by the first that asks.
@@ -124,29 +129,38 @@ impl<'a> CheckedAction<'a> {
     /// whoever holds the state to check, for ephemeral resources too: it is what keeps an action
     /// from being repeated.
     pub fn nullifiers(&self) -> &[Digest] {
-        &self.digests[..self.action.consumed.len()]
+        &self.nullifiers
     }
 
     /// The commitments of the created resources, in their order.
     pub fn commitments(&self) -> &[Digest] {
-        &self.digests[self.action.consumed.len()..self.tag_count()]
+        let commit = || self.action.created.iter().map(|output| output.resource.commitment()).collect();
+        self.commitments.get_or_init(commit)
     }
 
     /// The commitments of the consumed resources, in their order. That those of resources which
     /// are not ephemeral were created before is for whoever holds the state to check.
     pub fn opened(&self) -> &[Digest] {
-        &self.digests[self.tag_count()..]
+        &self.opened
     }
 
     /// All tags: nullifiers, then commitments of the created.
-    pub fn tags(&self) -> &[Digest] {
-        &self.digests[..self.tag_count()]
+    pub fn tags(&self) -> Vec<Digest> {
+        [self.nullifiers(), self.commitments()].concat()
+    }
+
+    /// The tag of a resource: its nullifier if it is consumed, its commitment if it is created.
+    pub fn tag(&self, member: &Member<'_>) -> Digest {
+        match member.is_consumed {
+            true => self.nullifiers[member.place],
+            false => self.commitments()[member.place],
+        }
     }
 
     /// The consumed resources.
-    pub fn consumed(&self) -> impl Iterator<Item = Member<'a>> + '_ {
-        self.action.consumed.iter().zip(self.nullifiers()).map(|(input, tag)| Member {
-            tag: *tag,
+    pub fn consumed(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+        self.action.consumed.iter().enumerate().map(|(place, input)| Member {
+            place,
             is_consumed: true,
             resource: &input.resource,
             app_data: &input.app_data,
@@ -154,9 +168,9 @@ impl<'a> CheckedAction<'a> {
     }
 
     /// The created resources.
-    pub fn created(&self) -> impl Iterator<Item = Member<'a>> + '_ {
-        self.action.created.iter().zip(self.commitments()).map(|(output, tag)| Member {
-            tag: *tag,
+    pub fn created(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+        self.action.created.iter().enumerate().map(|(place, output)| Member {
+            place,
             is_consumed: false,
             resource: &output.resource,
             app_data: &output.app_data,
@@ -164,7 +178,7 @@ impl<'a> CheckedAction<'a> {
     }
 
     /// All resources, in the order of [`Self::tags`].
-    pub fn members(&self) -> impl Iterator<Item = Member<'a>> + '_ {
+    pub fn members(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
         self.consumed().chain(self.created())
     }
 
@@ -178,7 +192,7 @@ impl<'a> CheckedAction<'a> {
             let logic = logics.get(&reference).ok_or(MachineError::UnknownLogic(reference))?;
             logic
                 .verify(&LogicInstance::new(member, self))
-                .map_err(|error| MachineError::Logic { tag: member.tag, error })?;
+                .map_err(|error| MachineError::Logic { tag: self.tag(&member), error })?;
         }
         Ok(())
     }
@@ -186,28 +200,23 @@ impl<'a> CheckedAction<'a> {
     /// The root of ARM's action tree: a binary SHA-256 tree over the tags, filled up to a power of
     /// two with `H("EMPTY")`.
     pub fn root(&self) -> Digest {
-        let mut layer = self.tags().to_vec();
+        let mut layer = self.tags();
         layer.resize(layer.len().next_power_of_two(), hash([b"EMPTY"]));
         while layer.len() > 1 {
             layer = layer.chunks_exact(2).map(|pair| hash([&pair[0].0[..], &pair[1].0])).collect();
         }
         layer[0]
     }
+}
 
-    fn tag_count(&self) -> usize {
-        self.action.consumed.len() + self.action.created.len()
-    }
-
-    /// Quadratic, because at most 64 tags cost less to compare than to sort.
-    fn check_distinct(&self) -> Result<(), MachineError> {
-        let tags = self.tags();
-        for (i, tag) in tags.iter().enumerate() {
-            if tags[..i].contains(tag) {
-                return Err(MachineError::DuplicateTag(*tag));
-            }
+/// Quadratic, because at most 64 tags cost less to compare than to sort.
+fn require_distinct(tags: &[Digest]) -> Result<(), MachineError> {
+    for (i, tag) in tags.iter().enumerate() {
+        if tags[..i].contains(tag) {
+            return Err(MachineError::DuplicateTag(*tag));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn check_sizes(action: &Action) -> Result<(), MachineError> {
@@ -267,8 +276,9 @@ mod tests {
         assert_eq!(checked.nullifiers(), nullifiers);
         assert_eq!(checked.commitments(), commitments);
         assert_eq!(checked.opened(), opened);
-        let members: Vec<_> = checked.members().map(|member| (member.tag, member.is_consumed)).collect();
-        let expected = checked.tags().iter().copied().zip([true, true, false, false, false]);
+        let members: Vec<_> =
+            checked.members().map(|member| (checked.tag(&member), member.is_consumed)).collect();
+        let expected = checked.tags().into_iter().zip([true, true, false, false, false]);
         assert_eq!(members, expected.collect::<Vec<_>>());
     }
 
@@ -324,7 +334,8 @@ mod tests {
     fn the_root_is_a_padded_binary_tree_over_the_tags() {
         let action = action(1, 2, &AppData::default());
         let checked = action.check().unwrap();
-        let [nullifier, first, second] = checked.tags() else { panic!("three tags") };
+        let tags = checked.tags();
+        let [nullifier, first, second] = &tags[..] else { panic!("three tags") };
         let pair = |left: &Digest, right: &Digest| hash([&left.0[..], &right.0]);
         let expected = pair(&pair(nullifier, first), &pair(second, &hash([b"EMPTY"])));
         assert_eq!(checked.root(), expected);

@@ -33,8 +33,8 @@ pub trait ResourceLogic: Send + Sync {
 /// What a logic is asked about. Only borrows.
 #[derive(Clone, Copy, Debug)]
 pub struct LogicInstance<'a> {
-    /// Nullifier if consumed, commitment if created.
-    pub tag: Digest,
+    /// Its place among the consumed, or among the created.
+    pub place: usize,
     pub is_consumed: bool,
     pub resource: &'a Resource,
     pub app_data: &'a AppData,
@@ -45,8 +45,14 @@ pub struct LogicInstance<'a> {
 impl<'a> LogicInstance<'a> {
     /// The instance for one member of the action.
     pub fn new(member: Member<'a>, action: &'a CheckedAction<'a>) -> Self {
-        let Member { tag, is_consumed, resource, app_data } = member;
-        Self { tag, is_consumed, resource, app_data, action }
+        let Member { place, is_consumed, resource, app_data } = member;
+        Self { place, is_consumed, resource, app_data, action }
+    }
+
+    /// The resource that it is about.
+    pub fn member(&self) -> Member<'a> {
+        let Self { place, is_consumed, resource, app_data, .. } = *self;
+        Member { place, is_consumed, resource, app_data }
     }
 
     /// The consumed resources under a logic, this one included if it is among them.

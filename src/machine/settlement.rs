@@ -97,11 +97,11 @@ impl Settlement {
         for checked in &verified.actions {
             for (member, commitment) in checked.consumed().zip(checked.opened()) {
                 let commitment = (!member.resource.is_ephemeral).then_some(*commitment);
-                spending.consumed.push(Spent { nullifier: member.tag, commitment });
+                spending.consumed.push(Spent { nullifier: checked.tag(&member), commitment });
             }
             for member in checked.created().filter(|member| !member.resource.is_ephemeral) {
                 let facts = member.app_data.resource.first().map(|blob| blob.blob.clone());
-                let (commitment, resource) = (member.tag, *member.resource);
+                let (commitment, resource) = (checked.tag(&member), *member.resource);
                 spending.created.push(Made { commitment, resource, facts: facts.unwrap_or_default() });
             }
         }

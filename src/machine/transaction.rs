@@ -53,7 +53,7 @@ impl Transaction {
         let actions: Vec<Action> = parts.into_iter().flat_map(|part| part.actions).collect();
         let mut tags = Distinct::default();
         for action in &actions {
-            tags.take(action.check()?.tags())?;
+            tags.take(&action.check()?.tags())?;
         }
         Ok(Self { actions, proof })
     }
@@ -91,7 +91,7 @@ impl Transaction {
         let verified = proving.verify(logics, &self.actions, &self.proof)?;
         let mut tags = Distinct::default();
         for action in &verified.actions {
-            tags.take(action.tags())?;
+            tags.take(&action.tags())?;
         }
         Ok(verified)
     }

@@ -51,6 +51,8 @@ impl Appservice {
             .route("/rooms/{alias}", get(room))
             .route("/_matrix/app/v1/ping", post(ping))
             .route_layer(middleware::from_fn_with_state(app.clone(), authenticate))
+            // Not the homeserver's: whoever has a link.
+            .route("/media/{token}", get(media))
             .method_not_allowed_fallback(|| async {
                 refuse(
                     StatusCode::METHOD_NOT_ALLOWED,
@@ -104,6 +106,13 @@ async fn authenticate(State(app): State<Arc<Appservice>>, request: Request, next
     }
     let error = if token.is_some() { "that is not our hs_token" } else { "the hs_token is missing" };
     refuse(StatusCode::FORBIDDEN, "M_FORBIDDEN", error)
+}
+
+async fn media(State(app): State<Arc<Appservice>>, Path(token): Path<String>) -> Response {
+    match &app.bridge.media {
+        Some(media) => media.serve(&app.bridge, &token).await,
+        None => refuse(StatusCode::NOT_FOUND, "M_NOT_FOUND", "no media is passed on here"),
+    }
 }
 
 async fn transaction(

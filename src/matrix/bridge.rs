@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::governed;
 use super::homeserver::{CallError, Homeserver};
 use super::known::Known;
+use super::media::Media;
 use super::people::People;
 use super::proto::ghosts::{self, Ghost};
 use super::proto::names::Names;
@@ -106,6 +107,8 @@ pub(super) struct Bridge {
     pub admins: Vec<String>,
     pub handle: Handle,
     pub counts: std::sync::Arc<Counts>,
+    /// Links for readers beyond the homeserver, where they have an address.
+    pub media: Option<Media>,
     /// Told when the bot got into a room.
     entered: Notify,
     portals: Mutex<Portals>,
@@ -154,6 +157,7 @@ impl Bridge {
             admins,
             handle,
             counts,
+            media: None,
             entered: Notify::new(),
             portals: Mutex::new(Portals::of(channels)),
             topics: Mutex::default(),
@@ -185,6 +189,11 @@ impl Bridge {
     /// The channel that a room carries, as far as known here.
     pub fn carried(&self, room: &str) -> Option<Carried> {
         hold(&self.portals).channel(room).cloned()
+    }
+
+    /// A room that fits, and what it carries.
+    pub fn room_where(&self, fits: impl Fn(&str) -> bool) -> Option<(String, Carried)> {
+        hold(&self.portals).find(fits)
     }
 
     /// A room carries a channel from now on.

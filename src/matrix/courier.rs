@@ -249,6 +249,10 @@ impl Courier {
     async fn related(&self, news: &News, content: &Content) -> Result<Related, CallError> {
         let mut related = Related::default();
         related.mentions.extend(self.bridge.called(&content.body));
+        // From another room of this homeserver: here it is had as well.
+        related.media = content.origin.as_ref().is_some_and(
+            |origin| matches!(&origin.link, Link::Matrix { room } if self.bridge.carried(room).is_some()),
+        );
         let Some(relation) = content.envelope.relation else { return Ok(related) };
         let Some((target, sender)) = self.bridge.id_of(&self.room, relation.target()).await? else {
             return Ok(related);

@@ -14,6 +14,8 @@ use crate::port::{Fault, Outcome};
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a piece of media may take, from the first byte to the last.
+const MEDIA_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// What counts as said: a filter for reading a room.
 const SAID: &str = r#"{"types":["m.room.message","m.reaction","m.sticker","m.room.redaction"]}"#;
 /// How long to wait where a homeserver says "too fast" without saying how long.
@@ -346,6 +348,37 @@ impl Homeserver {
     /// [`CallError`].
     pub async fn set_alias(&self, alias: &str, room: &str) -> Result<(), CallError> {
         self.call(Call::put(&["v3", "directory", "room", alias], json!({"room_id": room}))).await.map(drop)
+    }
+
+    /// Asks for a piece of media, as the bot; the answer's body is still to be read. Homeservers from
+    /// before Matrix 1.11 have it at another place, which is asked next.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn media(&self, server: &str, id: &str) -> Result<Response, CallError> {
+        let asked = self.get_media(&["client", "v1", "media", "download", server, id]).await;
+        match asked {
+            Err(error) if error.errcode() == "M_UNRECOGNIZED" => {
+                self.get_media(&["media", "v3", "download", server, id]).await
+            }
+            other => other,
+        }
+    }
+
+    async fn get_media(&self, path: &[&str]) -> Result<Response, CallError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("_matrix").extend(path);
+        }
+        let request = self.client.get(url).bearer_auth(&self.token).timeout(MEDIA_TIMEOUT);
+        let response = request.send().await.map_err(|error| sending(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        match answer(response).await {
+            Err(error) => Err(error),
+            Ok(_) => Err(CallError::Odd("neither a success nor an error".into())),
+        }
     }
 
     /// Creates a room, as the bot. Gives its id.

@@ -12,6 +12,7 @@ mod heard;
 pub mod homeserver;
 mod intake;
 mod known;
+mod media;
 mod people;
 pub mod ping;
 pub mod proto;
@@ -40,7 +41,9 @@ pub use bridge::Counts;
 use courier::{Courier, State};
 use homeserver::Homeserver;
 use intake::Intake;
+use media::Media;
 pub use ping::{PingFailure, ping};
+use proto::media::Links;
 use proto::names::Names;
 use proto::portals::Carried;
 use proto::registration::Registration;
@@ -63,6 +66,8 @@ pub struct Matrix {
     registration: Registration,
     links: Vec<(String, String)>,
     counts: Arc<Counts>,
+    public_url: Option<String>,
+    media: Option<Media>,
 }
 
 impl Matrix {
@@ -98,7 +103,9 @@ impl Matrix {
             listener.local_addr().map_err(|error| Fault::new(Kind::Permanent, error.to_string()))?;
         let names = Names::new(config.server_name.clone(), &registration.sender_localpart);
         let admins = config.admins.clone();
-        Ok(Self { listener, address, hs, names, admins, registration, links, counts: Arc::default() })
+        let public_url = config.public_url.clone();
+        let (counts, media) = Default::default();
+        Ok(Self { listener, address, hs, names, admins, registration, links, counts, public_url, media })
     }
 
     /// Where it listens.
@@ -111,9 +118,19 @@ impl Matrix {
         self.counts.clone()
     }
 
+    /// Gives readers beyond the homeserver links to media, signed with this key, if the configuration
+    /// says under which address (`public_url`).
+    #[must_use]
+    pub fn with_media_key(mut self, key: [u8; 32]) -> Self {
+        self.media = self.public_url.as_deref().map(|url| Media::new(Links::new(key, url)));
+        self
+    }
+
     async fn open(self, port: Port) -> Result<(), Fault> {
         let Port { channels, notes, deliveries, handle, cancel } = port;
-        let bridge = Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
+        let mut bridge =
+            Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
+        bridge.media = self.media;
         let bridge = Arc::new(bridge);
         let intake = Arc::new(Intake::new(bridge.clone(), &notes));
         let app = Appservice::new(bridge.clone(), intake.clone(), &self.registration.hs_token).router();

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Door;
-use crate::base::{ChannelId, EventId, Identity, Timestamp};
+use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use crate::chat::message::Link;
 use crate::chat::profile::Profile;
-use crate::replica::{Event, Parcel};
+use crate::replica::{Event, Offer, Parcel};
 
 /// Writes that belong together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -63,6 +63,12 @@ pub enum Write {
         account: String,
         identity: Identity,
         profile: Profile,
+    },
+    /// What one of this node's people wants of others, until it is settled or expires.
+    Intent(Offer),
+    /// It waits no longer.
+    IntentGone {
+        id: Digest,
     },
     /// Deletes what a message said, for good, wherever the store has it: it was taken back.
     Erase {

@@ -1,16 +1,17 @@
 //! Intents that wait: what people want of tokens and tickets, the pool that nodes gossip, and solving
-//! it. A pool is no part of the replicated state: it is bounded, forgotten at a restart, and nobody
-//! relies on it. What was found in it becomes an event, and that is what everybody verifies.
+//! it. A pool is no part of the replicated state: it is bounded, and nobody relies on it. What was
+//! found in it becomes an event, and that is what everybody verifies.
 //!
-//! Every node keeps its own people's intents and tells of them again with each summary, so a lost
-//! packet delays and loses nothing, as long as the node lives. An intent leaves the pool when it expires
+//! Every node keeps its own people's intents, on disk before it says so, and tells of them again with each
+//! summary: so a lost packet delays and loses nothing. Those of others are forgotten at a restart, and heard
+//! again. An intent leaves the pool when it expires
 //! or when something that it gives was spent; should that turn out void later, its author offers it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::admit::Acting;
 use super::submit::no_such;
-use super::{Node, Output, Receipt, Refusal, Turn};
+use super::{Node, Output, Receipt, Refusal, Turn, Write};
 use crate::base::{ChannelId, Digest, Identity, NodeId, Timestamp, codec, limits};
 use crate::chat::access::Role;
 use crate::chat::act::Act;
@@ -35,6 +36,8 @@ const SETTLED_AT_ONCE: usize = 64;
 pub(super) struct Intents {
     pool: BTreeMap<Digest, Waiting>,
     of_author: BTreeMap<Identity, usize>,
+    /// Those of our own people that left the pool, until the store is told.
+    gone: Vec<Digest>,
 }
 
 struct Waiting {
@@ -64,6 +67,11 @@ impl Intents {
         if !offer.is_sound() {
             return Err("intent_unsound");
         }
+        self.keep(id, offer, is_ours);
+        Ok(true)
+    }
+
+    fn keep(&mut self, id: Digest, offer: Offer, is_ours: bool) {
         let consumed = offer.intent.transaction.actions.iter().flat_map(|action| &action.consumed);
         let gives = consumed.filter_map(|input| {
             let lasting = (!input.resource.is_ephemeral).then(|| input.resource.commitment());
@@ -72,14 +80,17 @@ impl Intents {
         let gives = gives.collect();
         *self.of_author.entry(offer.intent.author).or_default() += 1;
         self.pool.insert(id, Waiting { offer, is_ours, gives });
-        Ok(true)
     }
 
     /// Drops those for which it says so.
     fn drop_if(&mut self, goes: impl Fn(&Waiting) -> bool) {
         let gone: Vec<Digest> =
             self.pool.iter().filter(|(_, waiting)| goes(waiting)).map(|(id, _)| *id).collect();
-        for waiting in gone.iter().filter_map(|id| self.pool.remove(id)).collect::<Vec<_>>() {
+        for id in gone {
+            let Some(waiting) = self.pool.remove(&id) else { continue };
+            if waiting.is_ours {
+                self.gone.push(id);
+            }
             let author = waiting.offer.intent.author;
             if let Some(count) = self.of_author.get_mut(&author) {
                 *count -= 1;
@@ -155,9 +166,27 @@ impl Node {
             Err("intents_full") => return Err(Refusal::Full("intents wait")),
             Err(_) => return Err(Refusal::Malformed("an intent expires within thirty days")),
         }
+        turn.writes.push(Write::Intent(offer.clone()));
         let packet = Packet::Intents(vec![offer]);
         turn.effects.push(Output::Send { to: Destination::Domain, packet });
         Ok(Receipt { channel: Some(channel), ..Receipt::default() })
+    }
+
+    /// What our people wanted before the node was started anew, and can still have.
+    pub(super) fn restore_intents(&mut self, offers: Vec<Offer>) {
+        for offer in offers {
+            self.intents.keep(offer.intent.id(), offer, true);
+        }
+        let channels: BTreeSet<ChannelId> =
+            self.intents.pool.values().map(|waiting| waiting.offer.channel).collect();
+        for channel in channels {
+            self.drop_spent(channel);
+        }
+    }
+
+    /// Has the store forget what left the pool.
+    pub(super) fn forget_gone_intents(&mut self, turn: &mut Turn) {
+        turn.writes.extend(self.intents.gone.drain(..).map(|id| Write::IntentGone { id }));
     }
 
     fn constraints(

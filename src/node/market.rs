@@ -18,6 +18,8 @@ use crate::replica::{Event, Offer, Packet, Parcel};
 struct Town {
     nodes: Vec<Node>,
     logs: Vec<Vec<StoredEvent>>,
+    /// What else each node's store holds.
+    rest: Vec<Restored>,
     /// The side of the partition that each is on.
     side: Vec<u8>,
     now: Timestamp,
@@ -29,15 +31,11 @@ const FAIR: &str = "#fair";
 impl Town {
     /// So many nodes, one person on each, who are all members of one channel.
     fn new(size: usize) -> Self {
-        let node = |number: usize| {
-            let secret = SecretKey::from_seed([number as u8 + 1; 32]);
-            let name = format!("node{number}");
-            let setup = Setup { secret, name, matrix_server: String::new(), generation: 0 };
-            Node::restore(setup, Restored::default(), std::iter::empty()).unwrap()
-        };
+        let node = |at: usize| Node::restore(setup(at), Restored::default(), std::iter::empty()).unwrap();
         let mut town = Self {
             nodes: (0..size).map(node).collect(),
             logs: vec![Vec::new(); size],
+            rest: vec![Restored::default(); size],
             side: vec![0; size],
             now: Timestamp(1_000_000),
             wire: VecDeque::new(),
@@ -65,6 +63,13 @@ impl Town {
         self.run();
     }
 
+    /// A node ends and starts anew from what it wrote.
+    fn restart(&mut self, at: usize) {
+        self.nodes[at] =
+            Node::restore(setup(at), self.rest[at].clone(), self.logs[at].clone().into_iter()).unwrap();
+        self.meet();
+    }
+
     /// Splits the town, or makes it whole.
     fn sides(&mut self, side: &[u8]) {
         self.side = side.to_vec();
@@ -76,10 +81,14 @@ impl Town {
         for output in self.nodes[at].handle(self.now, input) {
             match output {
                 Output::Commit(batch) => {
-                    self.logs[at].extend(batch.0.into_iter().filter_map(|write| match write {
-                        Write::Event(event) => Some(event),
-                        _ => None,
-                    }));
+                    let (log, rest) = (&mut self.logs[at], &mut self.rest[at]);
+                    batch.0.into_iter().for_each(|write| match write {
+                        Write::Event(event) => log.push(event),
+                        Write::Name { channel, name } => rest.names.push((channel, name)),
+                        Write::Intent(offer) => rest.intents.push(offer),
+                        Write::IntentGone { id } => rest.intents.retain(|offer| offer.intent.id() != id),
+                        _ => {}
+                    });
                 }
                 Output::Reply { result, .. } => answer = Some(result),
                 Output::Send { to, packet } => self.send(at, to, packet),
@@ -194,6 +203,11 @@ impl Town {
     }
 }
 
+fn setup(at: usize) -> Setup {
+    let (secret, name) = (SecretKey::from_seed([at as u8 + 1; 32]), format!("node{at}"));
+    Setup { secret, name, matrix_server: String::new(), generation: 0 }
+}
+
 fn account(at: usize) -> String {
     format!("person{at}")
 }
@@ -228,6 +242,34 @@ fn three_people_on_three_nodes_swap_in_a_ring_that_a_fourth_node_finds() {
     assert_eq!((town.owns(0, "gold"), town.owns(1, "silver"), town.owns(2, "tin")), (6, 7, 8));
     assert_eq!((0..4).map(|at| town.waiting(at)).collect::<Vec<_>>(), [0; 4]);
     town.agree();
+}
+
+#[test]
+fn what_waits_outlives_its_node_and_is_forgotten_once_it_is_settled_or_expires() {
+    let mut town = Town::new(3);
+    town.issue(0, "gold", 10);
+    town.issue(1, "silver", 10);
+    town.sides(&[0, 1, 1]);
+    town.swap(0, ("gold", 4), ("silver", 3)).unwrap();
+    for _ in 0..2 {
+        town.restart(0);
+        assert_eq!(town.waiting(0), 1);
+        assert!(town.nodes[0].market_of(&town.id()).intents[0].is_ours);
+    }
+    // Nobody else heard of it before, and they hear of it from its author's node.
+    assert_eq!((town.waiting(1), town.waiting(2)), (0, 0));
+    town.sides(&[0, 0, 0]);
+    assert_eq!((town.waiting(1), town.waiting(2)), (1, 1));
+    town.swap(1, ("silver", 3), ("gold", 4)).unwrap();
+    assert!(town.solve(2).is_some());
+    town.agree();
+    town.swap(0, ("gold", 1), ("silver", 1)).unwrap();
+    town.restart(0);
+    assert_eq!((town.waiting(0), town.owns(0, "silver")), (1, 3), "the one that was settled does not return");
+    town.now = town.now.plus_ms(120_000);
+    town.feed(0, Input::Timeout);
+    town.solve(0);
+    assert_eq!((town.waiting(0), town.rest[0].intents.len()), (0, 0), "nor the one that expired");
 }
 
 #[test]

@@ -207,6 +207,7 @@ impl Node {
             }
             Input::Timeout => self.timeout(&mut turn),
         }
+        self.forget_gone_intents(&mut turn);
         turn.finish()
     }
 

@@ -11,7 +11,7 @@ use crate::base::key::{Purpose, SecretKey};
 use crate::base::{ChannelId, EventId, NodeId, Timestamp};
 use crate::chat::act::Act;
 use crate::chat::message::Link;
-use crate::replica::{Admission, Event};
+use crate::replica::{Admission, Event, Offer};
 
 /// What makes this node this node.
 #[derive(Clone, Debug)]
@@ -33,6 +33,11 @@ impl Setup {
         self.secret.derive(Purpose::Transport, "")
     }
 
+    /// The key that signs links to media.
+    pub fn media_key(&self) -> [u8; 32] {
+        self.secret.derive(Purpose::Media, "").seed()
+    }
+
     /// The transport identity.
     pub fn node_id(&self) -> NodeId {
         NodeId(self.transport_key().public().0)
@@ -47,6 +52,8 @@ pub struct Restored {
     pub outbox: Vec<OutboxRow>,
     /// The greatest outbox id ever given out, as far as the store knows.
     pub last_outbox_id: u64,
+    /// What this node's people want of others.
+    pub intents: Vec<Offer>,
 }
 
 /// Why the log cannot be read back: it is damaged, or written by a newer version.
@@ -106,6 +113,7 @@ impl Node {
             node.last_position = stored.position;
         }
         node.restore_texts();
+        node.restore_intents(restored.intents);
         for (link, channel) in restored.links {
             node.routes.insert(link, channel);
         }

@@ -70,6 +70,8 @@ impl Site {
                 self.rest.last_outbox_id = id;
             }
             Write::OutboxDone { id } => self.rest.outbox.retain(|row| row.id != id),
+            Write::Intent(offer) => self.rest.intents.push(offer),
+            Write::IntentGone { id } => self.rest.intents.retain(|offer| offer.intent.id() != id),
             _ => {}
         }
     }

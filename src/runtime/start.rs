@@ -96,7 +96,7 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let net = Net::bind(&config.node, &config.domain(), setup.transport_key()).await?;
     let listener = Listener::bind(&config.irc).await?;
     let matrix = match &config.matrix {
-        Some(matrix) => Some(bind_matrix(matrix, &config, base_dir).await?),
+        Some(matrix) => Some(bind_matrix(matrix, &config, base_dir).await?.with_media_key(setup.media_key())),
         None => None,
     };
 
@@ -297,6 +297,7 @@ fn restore(path: &Path, setup: Setup) -> Result<(Store, Node), Fault> {
         links: links.into_iter().map(|(link, channel, _)| (link, channel)).collect(),
         outbox: store.outbox().map_err(fault)?,
         last_outbox_id: store.last_outbox_id().map_err(fault)?,
+        intents: store.intents().map_err(fault)?,
     };
     // The log is read on one thread while what was read is taken in on this one.
     let (pages, log) = std::sync::mpsc::sync_channel(RESTORE_PAGES_AHEAD);

@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use super::write::external_key;
 use super::{Store, StoreError};
 use crate::base::codec::{decode, encode};
-use crate::base::{ChannelId, EventId, Identity, Timestamp};
+use crate::base::{ChannelId, EventId, Identity, Timestamp, limits};
 use crate::chat::message::Link;
 use crate::chat::profile::Profile;
 use crate::node::{Door, Keeping, OutboxRow, StoredEvent};
+use crate::replica::Offer;
 
 /// Which part of a channel's visible events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,9 +46,6 @@ const EXTERNAL_ID: &str = "SELECT external_id FROM seen
                            WHERE substr(event, 1, 8) = substr(?1, 1, 8) AND event = ?1
                            AND link = (SELECT id FROM links WHERE link = ?2)
                            ORDER BY id LIMIT 1";
-
-/// No encoded link is longer: a bound for the decoder, not a rule.
-const LINK_BYTES: usize = 64 * 1024;
 
 impl Store {
     /// The events at `position` and above, in order, at most `limit`: for restart and streaming.
@@ -211,6 +209,15 @@ impl Store {
         )
     }
 
+    /// What this node's people want of others.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn intents(&self) -> Result<Vec<Offer>, StoreError> {
+        let sql = "SELECT offer FROM intents ORDER BY id";
+        self.rows(sql, [], |row| Ok(row.get::<_, Encoded<Offer>>(0)?.0))
+    }
+
     /// What a door remembered, in key order.
     ///
     /// # Errors
@@ -298,7 +305,7 @@ struct Encoded<T>(T);
 
 impl<T: Serialize + DeserializeOwned> FromSql for Encoded<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        decode(value.as_blob()?, LINK_BYTES).map(Self).map_err(FromSqlError::other)
+        decode(value.as_blob()?, limits::PACKET_BYTES).map(Self).map_err(FromSqlError::other)
     }
 }
 

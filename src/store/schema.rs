@@ -12,7 +12,10 @@ use crate::replica::Event;
 const APPLICATION_ID: i64 = 0x4d43_6874;
 
 /// Entry `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[FIRST_LIGHT, TEXTS_END];
+const MIGRATIONS: &[&str] = &[FIRST_LIGHT, TEXTS_END, INTENTS_LAST];
+
+/// The newest version that this program knows.
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 
 /// An index over the first eight bytes of a hash finds its row as surely as one over all 32 once
 /// the row is compared, and is a third of the size.
@@ -104,6 +107,15 @@ const TEXTS_END: &str = "
     INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 ";
 
+/// What people want of others waits on disk.
+const INTENTS_LAST: &str = "
+    CREATE TABLE intents (
+        id BLOB PRIMARY KEY,
+        -- Canonical encoding.
+        offer BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
 /// Fills what the events of an earlier version lack, from their headers.
 fn fill_texts(db: &Connection) -> Result<(), StoreError> {
     let mut events = db.prepare("SELECT position, signed FROM events WHERE payload IS NOT NULL")?;
@@ -131,9 +143,8 @@ pub(super) fn inspect(db: &Connection) -> Result<(), StoreError> {
     if !empty && application != APPLICATION_ID {
         return Err(StoreError::NotAStore(Default::default()));
     }
-    let known = MIGRATIONS.len() as u32;
-    if found > known {
-        return Err(StoreError::Newer { path: Default::default(), found, known });
+    if found > KNOWN {
+        return Err(StoreError::Newer { path: Default::default(), found, known: KNOWN });
     }
     Ok(())
 }
@@ -170,7 +181,7 @@ mod tests {
         for _ in 0..2 {
             migrate(&mut db).unwrap();
             inspect(&db).unwrap();
-            assert_eq!(version(&db).unwrap(), MIGRATIONS.len() as u32);
+            assert_eq!(version(&db).unwrap(), KNOWN);
         }
     }
 }

@@ -112,6 +112,13 @@ impl Writer<'_> {
                 self.sql("INSERT OR REPLACE INTO persons VALUES (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![account, identity.0, names.0, names.1, names.2])?;
             }
+            Write::Intent(offer) => {
+                self.sql("INSERT OR REPLACE INTO intents VALUES (?1, ?2)")?
+                    .execute(params![offer.intent.id().0, encode(offer)])?;
+            }
+            Write::IntentGone { id } => {
+                self.sql("DELETE FROM intents WHERE id = ?1")?.execute([id.0])?;
+            }
             Write::Erase { position } => self.erase(vec![key(*position)?])?,
             Write::EraseExpired { until } => self.erase_expired(time(*until))?,
             Write::EraseSaid { channel, until } => {

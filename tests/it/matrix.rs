@@ -1,8 +1,10 @@
 //! The Matrix door: its HTTP side by hand, and the whole of it against a real Synapse. The node
 //! on the other side of the port is a stand-in that keeps what it is given.
 
+mod attachments;
 mod by_hand;
 mod decided;
+mod far_kick;
 mod missed;
 mod node;
 mod stand_in;
@@ -48,6 +50,7 @@ fn config(homeserver: &str) -> MatrixConfig {
         registration: "registration.yaml".into(),
         listen: "127.0.0.1:0".into(),
         admins: Vec::new(),
+        public_url: None,
     }
 }
 

@@ -9,10 +9,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use multichat::base::{ChannelId, EventId, Identity, Timestamp};
+use multichat::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use multichat::chat::message::{Content, Link};
 use multichat::chat::profile::Profile;
+use multichat::machine::Transaction;
+use multichat::machine::intent::{Constraints, Intent};
 use multichat::node::{Batch, Door, Keeping, OutboxRow, StoredEvent, Write};
+use multichat::replica::Offer;
 use multichat::store::{Store, StoreError, Window};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
@@ -35,6 +38,12 @@ fn event(position: u64, channel: u8, visible: bool) -> StoredEvent {
             wanted: false,
         },
     }
+}
+
+fn offer(until: u64) -> Offer {
+    let constraints = Constraints::until(Timestamp(until));
+    let intent = Intent { author: Identity([9; 32]), constraints, transaction: Transaction::default() };
+    Offer { channel: ChannelId([1; 32]), intent }
 }
 
 fn room() -> Link {
@@ -235,6 +244,7 @@ struct Model {
     names: BTreeMap<ChannelId, String>,
     persons: BTreeMap<String, (Identity, Profile)>,
     notes: BTreeMap<(Door, String), Vec<u8>>,
+    intents: BTreeMap<Digest, Offer>,
 }
 
 impl Model {
@@ -279,6 +289,8 @@ impl Model {
                 self.notes.remove(&(door, key));
             }
             Write::Note { door, key, value } => drop(self.notes.insert((door, key), value)),
+            Write::Intent(offer) => drop(self.intents.insert(offer.intent.id(), offer)),
+            Write::IntentGone { id } => drop(self.intents.remove(&id)),
             Write::Erase { .. } | Write::EraseExpired { .. } | Write::EraseSaid { .. } => {
                 self.log.iter_mut().filter(|event| write.erases(event)).for_each(StoredEvent::erase);
             }
@@ -324,6 +336,7 @@ impl Model {
         let persons =
             self.persons.iter().map(|(account, (id, profile))| (account.clone(), *id, profile.clone()));
         assert_eq!(store.persons().unwrap(), persons.collect::<Vec<_>>());
+        assert_eq!(store.intents().unwrap(), self.intents.values().cloned().collect::<Vec<_>>());
         for door in doors() {
             let notes = self.notes.iter().filter(|((of, _), _)| *of == door);
             let notes: Vec<_> = notes.map(|((_, key), value)| (key.clone(), value.clone())).collect();
@@ -403,6 +416,8 @@ fn any_write() -> impl Strategy<Value = Write> {
             profile: Profile { username: name.clone(), display_name: String::new(), home: name },
         }),
         1 => (1..20u64).prop_map(|position| Write::Erase { position }),
+        2 => (0..4u64).prop_map(|until| Write::Intent(offer(until))),
+        1 => (0..4u64).prop_map(|until| Write::IntentGone { id: offer(until).intent.id() }),
         1 => (0..20u64).prop_map(|until| Write::EraseExpired { until: Timestamp(until) }),
         1 => (channel(), 0..10u64)
             .prop_map(|(channel, until)| Write::EraseSaid { channel, until: Timestamp(until) }),

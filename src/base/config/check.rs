@@ -115,6 +115,15 @@ impl MatrixConfig {
             "is empty: name the registration file",
         )?;
         check_address("matrix.listen", &self.listen)?;
+        let url = self.public_url.as_deref();
+        let rest = url.map(|url| url.strip_prefix("http://").or(url.strip_prefix("https://")));
+        require(
+            rest.is_none_or(|rest| {
+                rest.is_some_and(|rest| is_word(rest) && !rest.starts_with('/') && !rest.contains(['?', '#']))
+            }),
+            "matrix.public_url",
+            "must be a URL such as https://chat.example.org, or null",
+        )?;
         for (index, admin) in self.admins.iter().enumerate() {
             let is_user = is_word(admin) && admin.starts_with('@') && admin.contains(':');
             require(
@@ -263,6 +272,8 @@ mod tests {
         let matrix = |rest: &str| format!("matrix: {{homeserver: 'http://h:8008', server_name: h, {rest}}}");
         check("matrix: {homeserver: localhost, server_name: h}", "matrix.homeserver: must be a URL");
         check("matrix: {homeserver: 'http://h', server_name: '@a'}", "matrix.server_name: must be the part");
+        check(&matrix("public_url: chat.h"), "matrix.public_url: must be a URL");
+        check(&matrix("public_url: 'https://h?x'"), "matrix.public_url: must be a URL");
         check(&matrix("listen: nowhere"), "matrix.listen: `nowhere` is not an address");
         check(&matrix("admins: [admin]"), "matrix.admins[0]: must be a user id");
     }

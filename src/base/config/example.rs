@@ -67,6 +67,7 @@ matrix:
   registration: {registration}  # the homeserver reads the same file
   listen: 127.0.0.1:7701         # where the homeserver pushes to: the `url` of the registration
   admins: {admins}
+  public_url: null               # https://…, passing /media/ on to `listen`: links to files for IRC
 
 # IRC: a server for your own clients, and links to networks.
 irc:
@@ -185,6 +186,7 @@ mod tests {
                 registration: "registration.yaml".into(),
                 listen: "127.0.0.1:7701".into(),
                 admins: vec!["@admin:example.org".into()],
+                public_url: None,
             })
         );
         let libera = &config.irc.networks["libera"];

@@ -57,6 +57,7 @@ pub fn config_a(matrix: MatrixSide, ircd: Option<SocketAddr>) -> Config {
         registration: matrix.registration,
         listen: format!("127.0.0.1:{}", matrix.port),
         admins: Vec::new(),
+        public_url: None,
     });
     if let Some(address) = ircd {
         config.irc.networks = BTreeMap::from([("demo".to_owned(), network(address))]);

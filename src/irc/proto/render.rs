@@ -252,7 +252,7 @@ pub fn content(notice: bool, text: &str) -> Option<Content> {
         None => (if notice { Style::Notice } else { Style::Text }, text),
     };
     let formatted = format::irc_to_html(text);
-    Some(Content { style, body: format::strip(text), formatted, origin: None, envelope: Envelope::default() })
+    Some(Content { style, formatted, ..Content::text(format::strip(text)) })
 }
 
 #[cfg(test)]

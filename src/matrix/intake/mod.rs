@@ -255,12 +255,23 @@ impl<'a> Round<'a> {
         if self.is_silent(&at.sender) {
             return Ok(());
         }
+        let content = self.told(&at, content);
         let Some(content) = self.placed(&at, content, about).await? else {
             self.bridge.counts.add("reaction to something that is not carried");
             return Ok(());
         };
         let actor = self.bridge.person(&at.room, &at.sender).await;
         self.submit(at, actor, Intent::SendMessage { channel, content }, true, Wish::Message).await
+    }
+
+    /// A message whose text tells where the file that it carries can be had.
+    fn told(&self, at: &Place, mut content: Content) -> Content {
+        if let (Some(attachment), Some(media)) = (&content.attachment, &self.bridge.media)
+            && let Some(link) = media.link(&at.room, &at.event_id, attachment)
+        {
+            content.body = attachment.line(Some(&link));
+        }
+        content
     }
 
     /// A message with what it relates to; `None` if it says nothing without that.

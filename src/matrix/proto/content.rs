@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::said::shorten;
 use crate::base::EventId;
+use crate::chat::attachment::{Attachment, AttachmentKind};
 use crate::chat::message::{Content, Relation, Style};
 
 /// The content key that marks what came out of Multichat, with the event's id: other nodes leave
@@ -24,6 +25,8 @@ pub struct Related {
     pub reply_to: Option<String>,
     /// Matrix users that it calls.
     pub mentions: Vec<String>,
+    /// The file that it carries lies on a homeserver that this room's has it from: it is sent as it is.
+    pub media: bool,
 }
 
 /// Event type and content for a message. What it relates to and the room does not have is told in
@@ -53,7 +56,12 @@ pub fn event(event: &EventId, message: &Content, related: &Related) -> (&'static
         }
         (Some(Relation::Edit(_)), None) => ("m.room.message", text(event, &starred(message), SENT_BYTES)),
         (relation, _) => {
-            let mut content = text(event, message, SENT_BYTES);
+            let mut content = match &message.attachment {
+                Some(attachment) if related.media && !attachment.address.is_empty() => {
+                    media(event, attachment)
+                }
+                _ => text(event, message, SENT_BYTES),
+            };
             if let Some(relation) = relation.and_then(|relation| placed(relation, related)) {
                 content["m.relates_to"] = relation;
             }
@@ -81,6 +89,34 @@ fn placed(relation: Relation, related: &Related) -> Option<Value> {
 fn starred(message: &Content) -> Content {
     let formatted = message.formatted.as_ref().map(|html| format!("* {html}"));
     Content { body: format!("* {}", message.body), formatted, ..message.clone() }
+}
+
+/// A picture or a file as Matrix has it. (A sticker too: as an image it shows in every client.)
+fn media(event: &EventId, attachment: &Attachment) -> Value {
+    let kind = match attachment.kind {
+        AttachmentKind::Image | AttachmentKind::Sticker => "m.image",
+        AttachmentKind::Audio => "m.audio",
+        AttachmentKind::Video => "m.video",
+        AttachmentKind::File => "m.file",
+    };
+    let body = if attachment.caption.is_empty() { &attachment.name } else { &attachment.caption };
+    let mut info = json!({});
+    if !attachment.mime.is_empty() {
+        info["mimetype"] = attachment.mime.clone().into();
+    }
+    let facts = [
+        ("size", attachment.bytes),
+        ("w", attachment.dimensions.map(|(width, _)| width.into())),
+        ("h", attachment.dimensions.map(|(_, height)| height.into())),
+        ("duration", attachment.duration_ms),
+    ];
+    for (key, fact) in facts {
+        if let Some(fact) = fact {
+            info[key] = fact.into();
+        }
+    }
+    json!({"msgtype": kind, "body": body, "filename": attachment.name, "url": attachment.address, "info": info,
+           MARK: event.to_string()})
 }
 
 fn text(event: &EventId, message: &Content, bytes: usize) -> Value {
@@ -187,6 +223,30 @@ mod tests {
             "m.reaction",
             json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": "$t", "key": "hi"}}),
         );
+    }
+
+    #[test]
+    fn media_out() {
+        let attachment = Attachment {
+            kind: AttachmentKind::Image,
+            name: "cat.png".into(),
+            mime: "image/png".into(),
+            bytes: Some(7),
+            dimensions: Some((2, 3)),
+            duration_ms: None,
+            caption: "my cat".into(),
+            address: "mxc://x/1".into(),
+        };
+        let message =
+            Content { attachment: Some(Box::new(attachment)), ..Content::text("sent an image: cat.png") };
+        let mut sent = event(&EVENT, &message, &Related { media: true, ..Related::default() }).1;
+        sent.as_object_mut().unwrap().remove(MARK);
+        let info = json!({"mimetype": "image/png", "size": 7, "w": 2, "h": 3});
+        assert_eq!(
+            sent,
+            json!({"msgtype": "m.image", "body": "my cat", "filename": "cat.png", "url": "mxc://x/1", "info": info})
+        );
+        assert_eq!(plain(&message)["msgtype"], "m.text", "a homeserver that may not have it");
     }
 
     #[test]

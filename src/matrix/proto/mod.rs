@@ -5,6 +5,7 @@ pub mod command;
 pub mod content;
 pub mod ghosts;
 pub mod html;
+pub mod media;
 pub mod member;
 pub mod names;
 pub mod portals;

@@ -53,6 +53,12 @@ impl Portals {
         self.by_room.get(room)
     }
 
+    /// A room that fits, and what it carries.
+    pub fn find(&self, fits: impl Fn(&str) -> bool) -> Option<(String, Carried)> {
+        let found = self.by_room.iter().find(|(room, _)| fits(room))?;
+        Some((found.0.clone(), found.1.clone()))
+    }
+
     /// A room carries a channel from now on.
     pub fn link(&mut self, room: &str, carried: Carried) {
         self.by_room.insert(room.to_owned(), carried);

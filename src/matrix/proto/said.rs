@@ -1,5 +1,5 @@
 //! What somebody said in a room: the content of a message event into style, text and what it is
-//! about. Pictures, places and polls become text here, each saying what it was.
+//! about. Pictures and files become attachments and a text that tells of them, places and polls text.
 
 use serde_json::Value;
 
@@ -7,6 +7,7 @@ use super::ghosts::cut;
 use super::html;
 use super::translate::Malformed;
 use crate::base::limits;
+use crate::chat::attachment::{Attachment, AttachmentKind};
 use crate::chat::message::Style;
 
 /// What stands at the end of a text that had to be cut.
@@ -22,6 +23,8 @@ pub struct Said {
     pub style: Style,
     pub body: String,
     pub formatted: Option<String>,
+    /// A picture or file; `body` tells of it.
+    pub attachment: Option<Attachment>,
     pub about: Option<About>,
 }
 
@@ -39,7 +42,7 @@ pub type NameOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Said {
     fn text(style: Style, body: String) -> Self {
-        Self { style, body, formatted: None, about: None }
+        Self { style, body, formatted: None, attachment: None, about: None }
     }
 }
 
@@ -58,10 +61,10 @@ pub fn message(content: &Value, name_of: NameOf<'_>) -> Result<Option<Said>, Mal
     let body = shown["body"].as_str().ok_or(Malformed("body is not a text"))?;
     let said = match kind {
         "m.key.verification.request" => return Ok(None),
-        "m.image" => media("an image", shown)?,
-        "m.file" => media("a file", shown)?,
-        "m.audio" => media("a sound", shown)?,
-        "m.video" => media("a video", shown)?,
+        "m.image" => media(AttachmentKind::Image, shown)?,
+        "m.file" => media(AttachmentKind::File, shown)?,
+        "m.audio" => media(AttachmentKind::Audio, shown)?,
+        "m.video" => media(AttachmentKind::Video, shown)?,
         "m.location" => {
             let place = shown["geo_uri"].as_str().unwrap_or("no position");
             Said::text(Style::Text, format!("shared a location: {body} ({place})"))
@@ -89,7 +92,7 @@ pub fn message(content: &Value, name_of: NameOf<'_>) -> Result<Option<Said>, Mal
 /// # Errors
 /// [`Malformed`].
 pub fn sticker(content: &Value) -> Result<Said, Malformed> {
-    Ok(Said { about: about(content), ..media("a sticker", content)? })
+    Ok(Said { about: about(content), ..media(AttachmentKind::Sticker, content)? })
 }
 
 /// `m.reaction`; `None` if it is one of nothing, or too long for one.
@@ -156,14 +159,48 @@ fn formatted(content: &Value, name_of: NameOf<'_>) -> Option<String> {
     html::sanitised(html?, name_of)
 }
 
-/// What stands for a picture, a file, a sound: its name, its address, and what was said with it.
-fn media(what: &str, content: &Value) -> Result<Said, Malformed> {
+/// What an event of a room carries now, edited or not; `None` if it carries nothing (any more).
+pub fn carried(event: &Value) -> Option<Attachment> {
+    let content = &event["content"];
+    let shown = if content["m.new_content"].is_object() { &content["m.new_content"] } else { content };
+    let kind = match (event["type"].as_str()?, shown["msgtype"].as_str()) {
+        ("m.sticker", _) => AttachmentKind::Sticker,
+        (_, Some("m.image")) => AttachmentKind::Image,
+        (_, Some("m.audio")) => AttachmentKind::Audio,
+        (_, Some("m.video")) => AttachmentKind::Video,
+        (_, Some("m.file")) => AttachmentKind::File,
+        _ => return None,
+    };
+    attachment(kind, shown).ok().filter(|attachment| !attachment.address.is_empty())
+}
+
+/// A picture, a file, a sound, and the text that tells of it.
+fn media(kind: AttachmentKind, content: &Value) -> Result<Said, Malformed> {
+    let attachment = attachment(kind, content)?;
+    Ok(Said { attachment: Some(attachment.clone()), ..Said::text(Style::Text, attachment.line(None)) })
+}
+
+fn attachment(kind: AttachmentKind, content: &Value) -> Result<Attachment, Malformed> {
     let body = content["body"].as_str().ok_or(Malformed("body is not a text"))?;
-    let name = content["filename"].as_str().unwrap_or(body);
-    let caption = if name == body { String::new() } else { format!(": {body}") };
-    // An encrypted file has its address one level down; without the room's keys it cannot be opened.
-    let address = content["url"].as_str().or_else(|| content["file"]["url"].as_str()).unwrap_or("no address");
-    Ok(Said::text(Style::Text, format!("sent {what}: {name} ({address}){caption}")))
+    let name = content["filename"].as_str().filter(|name| !name.trim().is_empty()).unwrap_or(body);
+    let caption = if name == body { "" } else { body };
+    let info = &content["info"];
+    let short = |value: &Value, bytes: usize| {
+        let text = value.as_str().filter(|text| text.len() <= bytes && !text.contains(char::is_control));
+        text.unwrap_or_default().to_owned()
+    };
+    let pixels = |key: &str| info[key].as_u64().and_then(|pixels| u32::try_from(pixels).ok());
+    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Ok(Attachment {
+        kind,
+        name: cut(name.trim(), limits::FILE_NAME_BYTES).to_owned(),
+        mime: short(&info["mimetype"], limits::MIME_BYTES),
+        bytes: info["size"].as_u64(),
+        dimensions: pixels("w").zip(pixels("h")),
+        duration_ms: info["duration"].as_u64(),
+        caption: shorten(caption.to_owned(), limits::CAPTION_BYTES),
+        address: short(&content["url"], limits::MEDIA_ADDRESS_BYTES),
+    })
 }
 
 /// A reply's body without the quotation that older clients put in front of it.
@@ -230,11 +267,30 @@ mod tests {
     fn media_and_places() {
         check(
             json!({"msgtype": "m.image", "body": "cat.png", "url": "mxc://x/1"}),
-            "Text: sent an image: cat.png (mxc://x/1)",
+            "Text: sent an image: cat.png",
         );
+        let info = json!({"mimetype": "image/png", "size": 122_880, "w": 640, "h": 480});
+        let captioned = json!({"msgtype": "m.image", "body": "my cat", "filename": "cat\n.png", "url": "mxc://x/1", "info": info});
+        check(captioned.clone(), "Text: sent an image: cat .png (120 KiB, 640×480)\\nmy cat");
+        let attachment = message(&captioned, &|_| None).unwrap().unwrap().attachment.unwrap();
+        assert_eq!((attachment.mime.as_str(), attachment.address.as_str()), ("image/png", "mxc://x/1"));
+        assert_eq!(carried(&json!({"type": "m.room.message", "content": captioned})), Some(attachment));
+        check(
+            json!({"msgtype": "m.audio", "body": "a.ogg", "info": {"duration": 63_000, "size": -1}}),
+            "Text: sent a sound: a.ogg (1:03)",
+        );
+        let hidden = json!({"msgtype": "m.file", "body": "a", "file": {"url": "mxc://x/1", "key": {}}});
+        check(hidden.clone(), "Text: sent a file: a");
+        for nothing in [json!({}), json!({"msgtype": "m.text", "body": "a", "url": "mxc://x/1"}), hidden] {
+            assert_eq!(carried(&json!({"type": "m.room.message", "content": nothing})), None);
+        }
+        let long = json!({"msgtype": "m.image", "body": "x".repeat(60_000), "filename": "y".repeat(600),
+                          "url": "z".repeat(600), "info": {"mimetype": "m".repeat(600)}});
+        let said = message(&long, &|_| None).unwrap().unwrap();
+        assert!(said.attachment.unwrap().is_well_formed());
         check(
             json!({"msgtype": "m.file", "body": "see page 3", "filename": "a.pdf", "url": "mxc://x/2"}),
-            "Text: sent a file: a.pdf (mxc://x/2): see page 3",
+            "Text: sent a file: a.pdf\\nsee page 3",
         );
         check(
             json!({"msgtype": "m.location", "body": "home", "geo_uri": "geo:1,2"}),

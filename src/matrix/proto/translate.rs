@@ -195,7 +195,7 @@ fn is_state(event: &Value) -> bool {
 
 fn said(event: &Value, at: Place, said: Option<Said>) -> Result<Incoming, Malformed> {
     let said_at = event["origin_server_ts"].as_u64().ok_or(Malformed("origin_server_ts is not a time"))?;
-    let Some(Said { style, body, formatted, about }) = said else {
+    let Some(Said { style, body, formatted, attachment, about }) = said else {
         return Ok(Incoming::Ignored("empty"));
     };
     let origin = Origin {
@@ -203,7 +203,15 @@ fn said(event: &Value, at: Place, said: Option<Said>) -> Result<Incoming, Malfor
         external_id: at.event_id.clone(),
         said_at: Timestamp(said_at),
     };
-    let content = Content { style, body, formatted, envelope: Envelope::default(), origin: Some(origin) };
+    let envelope = Envelope::default();
+    let content = Content {
+        style,
+        body,
+        formatted,
+        attachment: attachment.map(Box::new),
+        envelope,
+        origin: Some(origin),
+    };
     Ok(Incoming::Said { at, content: Box::new(content), about })
 }
 
@@ -286,11 +294,7 @@ mod tests {
             "ignored: another node's",
         );
         check("m.room.message", json!({}), "ignored: empty");
-        check(
-            "m.sticker",
-            json!({"body": "blob", "url": "mxc://x/3"}),
-            "Text @a:x: sent a sticker: blob (mxc://x/3)",
-        );
+        check("m.sticker", json!({"body": "blob", "url": "mxc://x/3"}), "Text @a:x: sent a sticker: blob");
         let relation = json!({"rel_type": "m.annotation", "event_id": "$0", "key": "👍"});
         check("m.reaction", json!({"m.relates_to": relation}), "Text @a:x: 👍 Reaction(\"$0\")");
         check("m.reaction", json!({}), "ignored: empty");

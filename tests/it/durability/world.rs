@@ -96,6 +96,7 @@ impl World {
             registration: registration.display().to_string(),
             listen: format!("127.0.0.1:{appservice}"),
             admins: Vec::new(),
+            public_url: None,
         };
         let config = between(matrix, &ircd, p2p, irc_a);
         let mut a = Node::new("a", &dir.join("a"), &config);

@@ -14,17 +14,19 @@ use crate::peers::{self, node::NodeProcess};
 const BOT: &str = "@multichatbot:localhost";
 
 /// A node as its own process, at a Synapse of its own.
-struct House {
-    synapse: Synapse,
-    node: NodeProcess,
-    _run: peers::Scratch,
+pub(super) struct House {
+    pub synapse: Synapse,
+    pub node: NodeProcess,
+    /// Where other nodes reach it.
+    pub address: String,
+    pub run: peers::Scratch,
 }
 
 impl House {
     /// `None` where Synapse is allowed to be missing.
-    async fn open(name: &str) -> Option<Self> {
+    pub async fn open(name: &str) -> Option<Self> {
         ready_for_tls();
-        let port = free_port();
+        let [port, p2p_port] = [free_port(), free_port()];
         let registration = registration(&format!("http://127.0.0.1:{port}"));
         let synapse = Synapse::start(name, &registration).await?;
         let run = peers::scratch(name);
@@ -36,11 +38,15 @@ impl House {
             registration: path.display().to_string(),
             port,
         };
-        let node = NodeProcess::start(&run.join("node"), &nodes::config_a(matrix, None)).await;
-        Some(Self { synapse, node, _run: run })
+        let mut config = nodes::config_a(matrix, None);
+        config.matrix.as_mut().unwrap().public_url = Some(format!("http://127.0.0.1:{port}/"));
+        config.node.listen = vec![format!("/ip4/127.0.0.1/tcp/{p2p_port}")];
+        let node = NodeProcess::start(&run.join("node"), &config).await;
+        let address = format!("{}/p2p/{}", config.node.listen[0], node.field("p2p"));
+        Some(Self { synapse, node, address, run })
     }
 
-    async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
+    pub async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
         let user = IrcUser::connect(self.node.field("irc").parse().unwrap(), nick, nick).await.unwrap();
         user.join(channel).await.unwrap();
         user
@@ -48,7 +54,7 @@ impl House {
 }
 
 /// A room of a version, in which its founder and the bot have power, carrying a channel.
-async fn linked_room(founder: &mut User, version: &str, channel: &str) -> String {
+pub(super) async fn linked_room(founder: &mut User, version: &str, channel: &str) -> String {
     let mut users = json!({BOT: 100});
     if version != "12" {
         users[&founder.id] = 100.into();
@@ -74,7 +80,7 @@ async fn membership_becomes(user: &User, room: &str, whose: &str, expect: &str) 
 }
 
 /// Asks the bot until the answer has a line, for what is asked of may be on its way.
-async fn bot_says(user: &mut User, room: &str, command: &str, line: &str) {
+pub(super) async fn bot_says(user: &mut User, room: &str, command: &str, line: &str) {
     eventually(&format!("{line:?} to {command:?}"), async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let asked = user.send(room, "m.room.message", json!({"msgtype": "m.text", "body": command})).await;

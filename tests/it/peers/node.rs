@@ -50,6 +50,30 @@ impl NodeProcess {
         }
     }
 
+    /// Lets it do nothing (SIGSTOP) until [`Self::thaw`]: its peers and clients hear nothing of it.
+    pub async fn freeze(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// Lets a frozen one go on (SIGCONT).
+    pub async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().and_then(Process::id).expect("it runs").to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    }
+
+    /// What a command of the command line that asks this node answers, as JSON.
+    pub async fn ask(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_multichat"));
+        command.arg("--config").arg(self.dir.join("config.yaml")).arg("--json").args(arguments);
+        let ended = command.output().await.unwrap();
+        assert!(ended.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
+        serde_json::from_slice(&ended.stdout).unwrap()
+    }
+
     /// A field of its ready line, such as `irc` or `p2p`.
     pub fn field(&self, name: &str) -> String {
         let line = ready(&self.dir, self.starts).unwrap_or_default();

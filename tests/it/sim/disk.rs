@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use multichat::base::{ChannelId, EventId};
 use multichat::chat::message::Link;
 use multichat::node::{Batch, OutboxRow, Restored, StoredEvent, Write};
+use multichat::replica::Offer;
 
 #[derive(Default)]
 pub struct Disk {
@@ -14,6 +15,7 @@ pub struct Disk {
     links: BTreeMap<Link, ChannelId>,
     outbox: BTreeMap<u64, OutboxRow>,
     last_outbox_id: u64,
+    intents: Vec<Offer>,
 }
 
 impl Disk {
@@ -68,6 +70,8 @@ impl Disk {
             Write::Name { channel, name } => {
                 self.names.insert(channel, name);
             }
+            Write::Intent(offer) => self.intents.push(offer),
+            Write::IntentGone { id } => self.intents.retain(|offer| offer.intent.id() != id),
             Write::Person { .. } | Write::Note { .. } => {}
         }
     }
@@ -78,6 +82,7 @@ impl Disk {
             links: self.links.clone().into_iter().collect(),
             outbox: self.outbox.values().cloned().collect(),
             last_outbox_id: self.last_outbox_id,
+            intents: self.intents.clone(),
         }
     }
 }

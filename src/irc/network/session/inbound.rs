@@ -65,7 +65,7 @@ impl Session {
         let formatted = if body.contains('\n') { None } else { irc_to_html(text) };
         let relation = self.answers(message).map(Relation::Reply);
         let envelope = Envelope { relation, ..Envelope::default() };
-        self.said(now, nick, key, Content { style, body, formatted, origin: None, envelope }, message);
+        self.said(now, nick, key, Content { style, formatted, envelope, ..Content::text(body) }, message);
     }
 
     /// Hands in what somebody said.
