@@ -326,6 +326,32 @@ fn plain(line: &str) -> String {
 }
 
 #[tokio::test]
+async fn two_relays_in_one_channel_do_not_hear_each_other() {
+    let ircd = Ircd::prepare("ignore").await;
+    let mut bob = Person::join(&ircd, "bob").await;
+    let relay = |nick: &str, ignored: &str| {
+        let ignore = vec![ignored.to_owned()];
+        let (consent, flood) = (Consent::Given, None);
+        let config = NetworkConfig { consent, flood, ignore, ..NetworkConfig::at(ircd.address(), nick) };
+        Rig::start_of(config, None, Vec::new())
+    };
+    let (mut one, mut two) = (relay("relay1", "RELAY2"), relay("relay2", "relay1"));
+    bob.meet("relay1").await;
+    bob.meet("relay2").await;
+    one.deliver(1, "alice", Content::text("by one")).await;
+    assert!(plain(&bob.expect("by one").await).ends_with("<alice> by one"));
+    two.deliver(1, "carol", Content::text("by two")).await;
+    assert!(plain(&bob.expect("by two").await).ends_with("<carol> by two"));
+    bob.say("PRIVMSG #test :from bob").await;
+    // What comes first is what bob said last.
+    for rig in [&mut one, &mut two] {
+        assert_eq!(rig.heard().await.1.body, "from bob");
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
 async fn text_action_and_notice_both_ways() {
     let ircd = Ircd::prepare("both-ways").await;
     let mut rig = Rig::start(ircd.address(), None);
