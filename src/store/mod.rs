@@ -290,7 +290,7 @@ mod tests {
         store.close().unwrap();
         let before = fs::read(&path).unwrap();
         let error = refused(&path);
-        assert_eq!(error, StoreError::Newer { path: path.clone(), found: 99, known: 2 });
+        assert_eq!(error, StoreError::Newer { path: path.clone(), found: 99, known: schema::KNOWN });
         assert_eq!(error.kind(), Kind::Permanent);
         assert_eq!(fs::read(&path).unwrap(), before);
     }

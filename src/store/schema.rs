@@ -14,6 +14,9 @@ const APPLICATION_ID: i64 = 0x4d43_6874;
 /// Entry `n` leads from version `n` to `n + 1`.
 const MIGRATIONS: &[&str] = &[FIRST_LIGHT, TEXTS_END, INTENTS_LAST];
 
+/// The newest version that this program knows.
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
+
 /// An index over the first eight bytes of a hash finds its row as surely as one over all 32 once
 /// the row is compared, and is a third of the size.
 const FIRST_LIGHT: &str = "
@@ -140,9 +143,8 @@ pub(super) fn inspect(db: &Connection) -> Result<(), StoreError> {
     if !empty && application != APPLICATION_ID {
         return Err(StoreError::NotAStore(Default::default()));
     }
-    let known = MIGRATIONS.len() as u32;
-    if found > known {
-        return Err(StoreError::Newer { path: Default::default(), found, known });
+    if found > KNOWN {
+        return Err(StoreError::Newer { path: Default::default(), found, known: KNOWN });
     }
     Ok(())
 }
@@ -179,7 +181,7 @@ mod tests {
         for _ in 0..2 {
             migrate(&mut db).unwrap();
             inspect(&db).unwrap();
-            assert_eq!(version(&db).unwrap(), MIGRATIONS.len() as u32);
+            assert_eq!(version(&db).unwrap(), KNOWN);
         }
     }
 }
