@@ -104,7 +104,7 @@ async fn authenticate(State(app): State<Arc<Appservice>>, request: Request, next
             if token.is_some() { "a wrong hs_token" } else { "no hs_token" }
         );
     }
-    let error = if token.is_some() { "that is not our hs_token" } else { "the hs_token is missing" };
+    let error = if token.is_some() { "that is not our hs_token" } else { super::ping::NO_TOKEN };
     refuse(StatusCode::FORBIDDEN, "M_FORBIDDEN", error)
 }
 

@@ -109,6 +109,8 @@ pub(super) struct Bridge {
     pub counts: std::sync::Arc<Counts>,
     /// Links for readers beyond the homeserver, where they have an address.
     pub media: Option<Media>,
+    /// Where other nodes reach this one: invite links say it.
+    pub addresses: Vec<String>,
     /// Told when the bot got into a room.
     entered: Notify,
     portals: Mutex<Portals>,
@@ -158,6 +160,7 @@ impl Bridge {
             handle,
             counts,
             media: None,
+            addresses: Vec::new(),
             entered: Notify::new(),
             portals: Mutex::new(Portals::of(channels)),
             topics: Mutex::default(),

@@ -4,7 +4,7 @@
 //! Each request asks anew whether the message may still be read: in the channel (it may have been taken
 //! back or have expired) and in the room. Where it may not, the answer is 410.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +16,7 @@ use super::bridge::{Bridge, Trouble};
 use super::homeserver::Call;
 use super::proto::media::{self, Links, Target};
 use super::proto::said;
+use super::unix_ms;
 use crate::base::{Kind, limits};
 use crate::chat::attachment::Attachment;
 use crate::chat::view::What;
@@ -88,7 +89,7 @@ impl Media {
     /// The link to what a message of a room carries; `None` if it carries nothing that can be fetched.
     pub fn link(&self, room: &str, event_id: &str, attachment: &Attachment) -> Option<String> {
         media::mxc(&attachment.address)?;
-        Some(self.links.sign(room, event_id, now_ms()))
+        Some(self.links.sign(room, event_id, unix_ms()))
     }
 
     /// Answers a request for a link.
@@ -109,7 +110,7 @@ impl Media {
     }
 
     async fn fetch(&self, bridge: &Bridge, token: &str) -> Result<Response, Nothing> {
-        let target = self.links.read(token, now_ms()).ok_or(Nothing::Unknown)?;
+        let target = self.links.read(token, unix_ms()).ok_or(Nothing::Unknown)?;
         if target.over {
             return Err(Nothing::Over);
         }
@@ -188,11 +189,6 @@ fn always() -> HeaderMap {
         (header::HeaderName::from_static("x-robots-tag"), "noindex"),
     ];
     headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod shown;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -68,6 +68,7 @@ pub struct Matrix {
     counts: Arc<Counts>,
     public_url: Option<String>,
     media: Option<Media>,
+    addresses: Vec<String>,
 }
 
 impl Matrix {
@@ -104,8 +105,20 @@ impl Matrix {
         let names = Names::new(config.server_name.clone(), &registration.sender_localpart);
         let admins = config.admins.clone();
         let public_url = config.public_url.clone();
-        let (counts, media) = Default::default();
-        Ok(Self { listener, address, hs, names, admins, registration, links, counts, public_url, media })
+        let (counts, media, addresses) = Default::default();
+        Ok(Self {
+            listener,
+            address,
+            hs,
+            names,
+            admins,
+            registration,
+            links,
+            counts,
+            public_url,
+            media,
+            addresses,
+        })
     }
 
     /// Where it listens.
@@ -126,11 +139,18 @@ impl Matrix {
         self
     }
 
+    /// Has the bot say in invite links where other nodes reach this one.
+    #[must_use]
+    pub fn reached_at(mut self, addresses: Vec<String>) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
     async fn open(self, port: Port) -> Result<(), Fault> {
         let Port { channels, notes, deliveries, handle, cancel } = port;
         let mut bridge =
             Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
-        bridge.media = self.media;
+        (bridge.media, bridge.addresses) = (self.media, self.addresses);
         let bridge = Arc::new(bridge);
         let intake = Arc::new(Intake::new(bridge.clone(), &notes));
         let app = Appservice::new(bridge.clone(), intake.clone(), &self.registration.hs_token).router();
@@ -160,6 +180,12 @@ impl Connector for Matrix {
     fn run(self: Box<Self>, port: Port) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(self.open(port))
     }
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) -> Result<(), Fault> {

@@ -10,6 +10,9 @@ use super::homeserver::{Call, CallError, Homeserver, NOT_LOADED};
 use super::proto::registration::Registration;
 use crate::base::Kind;
 
+/// What we answer to a request without a token.
+pub(super) const NO_TOKEN: &str = "the hs_token is missing";
+
 /// What is wrong between the homeserver and us.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PingFailure {
@@ -31,6 +34,8 @@ pub enum PingFailure {
     Unreachable { url: String, why: String },
     /// Our answer to it was that its hs_token is wrong.
     HsToken,
+    /// Our answer to it was that it showed no token, which it always does.
+    NoToken { url: String },
     /// Something else answers at the url.
     Stranger { url: String, status: u64 },
     /// Anything else.
@@ -73,6 +78,10 @@ impl fmt::Display for PingFailure {
             ),
             Self::HsToken => f.write_str(
                 "the homeserver's hs_token differs from ours: give it this registration.yaml and restart it",
+            ),
+            Self::NoToken { url } => write!(
+                f,
+                "the homeserver's requests come without their Authorization header: have the proxy at {url} pass it on, or let url in registration.yaml, here and at the homeserver, lead straight to matrix.listen"
             ),
             Self::Stranger { url, status } => write!(
                 f,
@@ -122,6 +131,9 @@ fn failure(error: &CallError, registration: &Registration) -> PingFailure {
             PingFailure::Unreachable { url: url(), why: why.clone() }
         }
         (_, "M_BAD_STATUS") => match body["status"].as_u64().unwrap_or(0) {
+            401 | 403 if body["body"].as_str().is_some_and(|said| said.contains(NO_TOKEN)) => {
+                PingFailure::NoToken { url: url() }
+            }
             401 | 403 => PingFailure::HsToken,
             status => PingFailure::Stranger { url: url(), status },
         },
@@ -150,6 +162,12 @@ mod tests {
         );
         check(403, json!({"errcode": "M_FORBIDDEN"}), "under another id than multichat");
         check(502, json!({"errcode": "M_BAD_STATUS", "status": 403}), "hs_token differs from ours");
+        let eaten = r#"{"errcode":"M_FORBIDDEN","error":"the hs_token is missing"}"#;
+        check(
+            502,
+            json!({"errcode": "M_BAD_STATUS", "status": 403, "body": eaten}),
+            "have the proxy at http://127.0.0.1:7701 pass it on",
+        );
         check(502, json!({"errcode": "M_BAD_STATUS", "status": 200}), "something else than this node");
         check(502, json!({"errcode": "M_CONNECTION_FAILED"}), "cannot reach us at http://127.0.0.1:7701");
         check(504, json!({"errcode": "M_CONNECTION_TIMEOUT"}), "cannot reach us at http://127.0.0.1:7701");

@@ -119,6 +119,11 @@ fn slow_mode_is_a_quota_for_each_device() {
     said.push(scene.say(&member, "rested"));
     let counts = scene.effective(&said.iter().collect::<Vec<_>>());
     assert_eq!(counts, [true, true, false, true]);
+    // It is for ordinary members, and for what they say.
+    let founder = scene.founder.clone();
+    scene.act(&founder, set(Change::SlowMode(Some(Quota { events: 2, per_ms: 1_000 }))));
+    let theirs: Vec<Event> = (0..4).map(|n| scene.say(&moderator, &n.to_string())).collect();
+    assert_eq!(scene.effective(&theirs.iter().collect::<Vec<_>>()), [true; 4]);
     let lane = scene.replica.live_lane(&member.device.public()).unwrap();
     let act = Act::SendMessage(Envelope::default());
     assert!(scene.replica.forbids(lane, &act, Timestamp(scene.now + 1)).is_none());
@@ -197,6 +202,8 @@ fn edits_reactions_and_redactions_are_for_those_who_may() {
     assert!(matches!(scene.replica.admit(&of_nothing, 99), Admission::Waiting(_)));
     let reaction = related(&mut scene, &moderator, Relation::Reaction(words.id()), "👍");
     scene.late(&reaction);
+    let of_a_reaction = related(&mut scene, &member, Relation::Reaction(reaction.id()), "👍");
+    assert_eq!(scene.refused(&of_a_reaction).kind(), ErrorKind::Invalid);
     let redact = |target: &Event| Act::RedactMessage { target: target.id(), reason: String::new() };
     let own = scene.act(&moderator, redact(&reaction));
     let others = scene.draft(&member, redact(&reaction));

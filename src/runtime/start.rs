@@ -96,7 +96,10 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let net = Net::bind(&config.node, &config.domain(), setup.transport_key()).await?;
     let listener = Listener::bind(&config.irc).await?;
     let matrix = match &config.matrix {
-        Some(matrix) => Some(bind_matrix(matrix, &config, base_dir).await?.with_media_key(setup.media_key())),
+        Some(matrix) => {
+            let matrix = bind_matrix(matrix, &config, base_dir).await?;
+            Some(matrix.with_media_key(setup.media_key()).reached_at(net.addresses()))
+        }
         None => None,
     };
 

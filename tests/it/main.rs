@@ -2,6 +2,7 @@
 
 mod cli;
 mod durability;
+mod fuzz;
 mod interop;
 mod irc_network;
 mod market;

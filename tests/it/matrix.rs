@@ -1,6 +1,7 @@
 //! The Matrix door: its HTTP side by hand, and the whole of it against a real Synapse. The node
 //! on the other side of the port is a stand-in that keeps what it is given.
 
+mod asked;
 mod attachments;
 mod by_hand;
 mod decided;

@@ -45,6 +45,7 @@ fn registration(config: &MatrixConfig) -> (Option<Registration>, Vec<Finding>) {
         Err(error) => Finding::fail("registration", config.registration.clone(), error.to_string()),
     }];
     findings.extend(url(config, &registration));
+    findings.extend(rate_limited(&registration));
     (Some(registration), findings)
 }
 
@@ -60,6 +61,13 @@ fn url(config: &MatrixConfig, registration: &Registration) -> Option<Finding> {
         let said = format!("{text}, but matrix.listen is {}", config.listen);
         Finding::warn("registration url", said, "make them agree, unless a proxy or container stands between")
     })
+}
+
+/// Whether the homeserver will slow down what we send.
+fn rate_limited(registration: &Registration) -> Option<Finding> {
+    let mend = "set rate_limited: false, here and at the homeserver, and restart it";
+    let said = "true, so the homeserver holds back ghosts who speak fast";
+    registration.rate_limited.then(|| Finding::warn("registration rate_limited", said, mend))
 }
 
 /// Whether it answers, and what its clock says.
@@ -162,6 +170,17 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::super::Level;
     use super::*;
+
+    #[test]
+    fn a_rate_limited_bridge_is_found_out() {
+        let mut registration = Registration::generate("x.org", "http://127.0.0.1:7701", "a", "h");
+        assert!(rate_limited(&registration).is_none());
+        registration.rate_limited = true;
+        assert_eq!(rate_limited(&registration).map(|finding| finding.level), Some(Level::Warn));
+        let text = registration.to_yaml().replace("rate_limited: true\n", "");
+        let silent = Registration::from_yaml(&text).unwrap();
+        assert!(rate_limited(&silent).is_some(), "homeservers take a missing key for true");
+    }
 
     #[test]
     fn clocks_may_differ_a_little() {

@@ -65,7 +65,7 @@ impl Line {
         let mut rest = text.trim_start_matches(' ');
         if let Some(tagged) = rest.strip_prefix('@') {
             let (tags, after) = tagged.split_once(' ').unwrap_or((tagged, ""));
-            line.tags = tags.split(';').filter(|tag| !tag.is_empty()).map(parse_tag).collect();
+            line.tags = tags.split(';').map(parse_tag).filter(|(key, _)| !key.is_empty()).collect();
             rest = after.trim_start_matches(' ');
         }
         if let Some(sourced) = rest.strip_prefix(':') {
@@ -291,6 +291,12 @@ mod tests {
         let mut lines = Lines::default();
         lines.feed(bytes);
         std::iter::from_fn(|| lines.take()).collect()
+    }
+
+    #[test]
+    fn a_tag_without_a_key_is_none() {
+        assert_eq!(Line::parse("@= A"), Some(Line::new("A")));
+        assert_eq!(Line::parse("@;a=1;=2 A"), Some(Line::new("A").tag("a", "1")));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::base::Kind;
 use crate::chat::access::Role;
 use crate::chat::channel::JoinRule;
 use crate::chat::intent::{ChannelRef, Intent, Submission};
+use crate::chat::invite::Invite;
 use crate::chat::message::Link;
 use crate::chat::name::ChannelName;
 use crate::chat::view::ChannelView;
@@ -45,6 +46,7 @@ pub(super) async fn execute(bridge: &Bridge, asked: &Asked<'_>, text: &str) -> R
             Err(stopped) => Err(stopped.into()),
         },
         Command::Join(channel) => join(bridge, asked, &channel).await,
+        Command::UseInvite(invite) => use_invite(bridge, asked, *invite).await,
         Command::Create { name, topic } => create(bridge, asked, name, topic).await,
         Command::Leave(channel) => leave(bridge, asked, channel).await,
         Command::Link { channel, room } => link(bridge, asked, &channel, room).await,
@@ -111,10 +113,37 @@ async fn send(bridge: &Bridge, room: &str, txn: &str, kind: &str, content: &Valu
 }
 
 async fn join(bridge: &Bridge, asked: &Asked<'_>, channel: &str) -> Result<String, Trouble> {
+    let views = bridge.channels().await?;
+    if let Some(view) = views.iter().find(|view| view.name == channel)
+        && view.policy.join != JoinRule::Open
+        && !is_admin(bridge, asked.user)
+        && role_in(view, asked.user).is_none()
+    {
+        return Ok(format!(
+            "Not done: {channel} takes in only who is let in. One of its moderators can do that, or give you an invite link."
+        ));
+    }
     let Some((view, room)) = bridge.portal(channel, None).await? else {
         return Ok(format!("No channel {channel} is known here. Found it with: create {channel}"));
     };
     invite(bridge, &room, asked.user, &view.name).await
+}
+
+/// Makes somebody a member by a link, and gets them into the channel's room.
+async fn use_invite(bridge: &Bridge, asked: &Asked<'_>, invite: Invite) -> Result<String, Trouble> {
+    if !asked.direct {
+        return Ok(format!("{} Whoever read that link here can use it.", answers::IN_PRIVATE));
+    }
+    let channel = invite.channel;
+    let actor = bridge.person(asked.room, asked.user).await;
+    let intent = Intent::UseInvite { invite };
+    bridge.handle.submit(Submission { actor, intent, via: None, join_first: false, tag: 0 }).await?;
+    let views = bridge.channels().await?;
+    let Some(view) = views.into_iter().find(|view| view.id == channel) else {
+        return Err(Refusal::NoSuchChannel(channel.to_string()).into());
+    };
+    let entered = join(bridge, asked, &view.name).await?;
+    Ok(format!("You are a member of {}. {entered}", view.name))
 }
 
 async fn invite(bridge: &Bridge, room: &str, user: &str, channel: &str) -> Result<String, Trouble> {

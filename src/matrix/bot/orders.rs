@@ -3,24 +3,23 @@
 //! admins of this node are helped out by the node's own user.
 
 use super::{Asked, is_admin, role_in};
-use crate::base::Kind;
+use crate::base::{Kind, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::Standing;
 use crate::chat::channel::{Change, JoinRule};
 use crate::chat::flow::Sink;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Subject, Submission};
 use crate::chat::permissions::{Permission, Permissions};
-use crate::chat::view::{ChannelView, News, What};
+use crate::chat::view::ChannelView;
 use crate::matrix::bridge::{Bridge, Trouble};
-use crate::matrix::proto::command::{Order, Wanted, answers};
+use crate::matrix::proto::command::{Lasts, Order, Wanted, answers};
 use crate::matrix::proto::ghosts::is_user_id;
 use crate::matrix::proto::portals;
-use crate::port::{HistoryQuery, Range, Refusal};
+use crate::matrix::unix_ms;
+use crate::port::{Receipt, Refusal, SearchQuery};
 
-/// Pages of history that a search reads.
-const PAGES: usize = 10;
-/// Messages of one page.
-const PAGE: usize = 500;
+/// How long an invite link lasts where nobody says how long.
+const INVITE_MS: u64 = 7 * 24 * 60 * 60_000;
 
 /// Does it. The answer says what was done or why not.
 ///
@@ -43,13 +42,14 @@ pub(super) async fn execute(
     let ordered = Ordered { bridge, asked, view };
     match order {
         Order::Members => Ok(ordered.members()),
-        Order::Search(words) => ordered.search(&words).await,
+        Order::Search(words) => ordered.search(words).await,
         Order::Grant { who, role } => ordered.grant(&who, &role).await,
         Order::Revoke { who, role } => ordered.demote(&who, role).await,
         Order::Kick { who, reason } => ordered.put_out(&who, Standing::Out, reason).await,
         Order::Ban { who, reason } => ordered.put_out(&who, Standing::Banned, reason).await,
         Order::Unban { who, reason } => ordered.put_out(&who, Standing::Free, reason).await,
         Order::Invite(who) => ordered.invite(&who).await,
+        Order::InviteLink { role, lasts } => ordered.invite_link(role, lasts).await,
         Order::Policy(wanted) => ordered.policy(wanted).await,
     }
 }
@@ -62,18 +62,18 @@ struct Ordered<'a> {
 
 impl Ordered<'_> {
     /// Hands in a wish as who asked; as the node where an admin of it lacks the right.
-    async fn submit(&self, intent: Intent) -> Result<(), Trouble> {
+    async fn submit(&self, intent: Intent) -> Result<Receipt, Trouble> {
         let actor = self.bridge.person(self.asked.room, self.asked.user).await;
         let own = Submission { actor, intent: intent.clone(), via: None, join_first: false, tag: 0 };
         match self.bridge.handle.submit(own).await {
-            Ok(_) => Ok(()),
+            Ok(receipt) => Ok(receipt),
             Err(refusal)
                 if refusal.kind() == Kind::Denied
                     && refusal != Refusal::Banned
                     && is_admin(self.bridge, self.asked.user) =>
             {
                 let node = Submission { actor: Actor::Node, intent, via: None, join_first: false, tag: 0 };
-                self.bridge.handle.submit(node).await.map(drop).map_err(|_| refusal.into())
+                self.bridge.handle.submit(node).await.map_err(|_| refusal.into())
             }
             Err(refusal) => Err(refusal.into()),
         }
@@ -175,6 +175,27 @@ impl Ordered<'_> {
         }
     }
 
+    /// A link that lets in whoever has it: for the ears of who asked alone.
+    async fn invite_link(&self, role: Option<String>, lasts: Option<Lasts>) -> Result<String, Trouble> {
+        if !self.asked.direct {
+            return Ok(answers::IN_PRIVATE.into());
+        }
+        let role = match role.map_or(Ok(Role::Member), |role| self.role(&role)) {
+            Ok(role) => role,
+            Err(answer) => return Ok(answer),
+        };
+        let lasts = match lasts {
+            None => Some(INVITE_MS),
+            Some(Lasts::Ms(ms)) => Some(ms),
+            Some(Lasts::ForEver) => None,
+        };
+        let expires = lasts.map(|ms| Timestamp(unix_ms().saturating_add(ms)));
+        let receipt = self.submit(Intent::Invite { channel: self.channel(), role, expires }).await?;
+        let Some(invite) = receipt.invite else { return Ok("Not done: the node made no link.".into()) };
+        let link = invite.via(self.bridge.addresses.iter().cloned()).to_string();
+        Ok(answers::invited(&link, &self.view.policy.role_name(role), &self.view.name, lasts))
+    }
+
     async fn policy(&self, wanted: Wanted) -> Result<String, Trouble> {
         let change = match wanted {
             Wanted::Show => return Ok(answers::policy(&self.view)),
@@ -195,43 +216,21 @@ impl Ordered<'_> {
         Change::Role { role: Role::Member, rule }
     }
 
-    /// The newest messages with all of the words, for members.
-    async fn search(&self, words: &[String]) -> Result<String, Trouble> {
+    /// The newest messages with all of the words: for members, where nobody else reads the answer.
+    async fn search(&self, words: String) -> Result<String, Trouble> {
         let name = &self.view.name;
         if !self.is_member() {
             return Ok(format!("Not done: only members search {name}."));
         }
+        let here =
+            self.bridge.carried(self.asked.room).is_some_and(|carried| carried.channel == self.view.id);
+        if !self.asked.direct && !here {
+            return Ok(answers::IN_PRIVATE.into());
+        }
         if !self.view.policy.flow.allows(&Sink::Search) {
             return Ok(format!("Not done: the flow policy of {name} does not allow search."));
         }
-        let (mut found, mut gone, mut read) = (Vec::new(), Vec::new(), 0);
-        let mut range = Range::Latest;
-        for _ in 0..PAGES {
-            let query = HistoryQuery { channel: self.view.id, range, limit: PAGE };
-            let page = self.bridge.handle.history(query).await?;
-            read += page.iter().filter(|news| matches!(news.what, What::Message(_))).count();
-            let Some(first) = page.first().map(|news| news.event) else { break };
-            for news in page.iter().rev() {
-                match &news.what {
-                    What::Redacted { target, .. } => gone.push(*target),
-                    _ if gone.contains(&news.event) => {}
-                    _ if says(news, words) => found.push(news.clone()),
-                    _ => {}
-                }
-            }
-            if page.len() < PAGE || found.len() >= answers::FOUND {
-                break;
-            }
-            range = Range::Before(first);
-        }
-        found.truncate(answers::FOUND);
-        found.reverse();
-        Ok(answers::found(name, &found, read))
+        let query = SearchQuery { words, channel: Some(self.view.id), limit: answers::FOUND };
+        Ok(answers::found(name, &self.bridge.handle.search(query).await?))
     }
-}
-
-fn says(news: &News, words: &[String]) -> bool {
-    let What::Message(content) = &news.what else { return false };
-    let body = content.body.to_lowercase();
-    content.envelope.flow.allows(&Sink::Search) && words.iter().all(|word| body.contains(word))
 }

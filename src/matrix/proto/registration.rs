@@ -20,7 +20,8 @@ pub struct Registration {
     /// Proves the homeserver to us.
     pub hs_token: String,
     pub sender_localpart: String,
-    #[serde(default)]
+    /// Homeservers take it for true where it is missing.
+    #[serde(default = "limited")]
     pub rate_limited: bool,
     pub namespaces: Namespaces,
     #[serde(default)]
@@ -161,6 +162,10 @@ impl Registration {
         }
         Ok(())
     }
+}
+
+fn limited() -> bool {
+    true
 }
 
 /// Anchored, because one homeserver's matching is not, and with the server's name taken literally.

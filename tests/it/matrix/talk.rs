@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::node::Node;
 use super::synapse::{Synapse, User, connected};
-use super::{bob, config, deliver, delivery, eventually, request};
+use super::{bob, config, deliver, delivery, eventually, free_port, ready_for_tls, registration, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn matrix_through_synapse() {
@@ -220,4 +220,28 @@ async fn matrix_synapse_killed_amid_deliveries() {
     let expected: Vec<String> = (1..=50).map(|n| format!("line {n}")).collect();
     assert_eq!(bodies, expected, "all, in order, once");
     node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_eats_the_header_is_found_out() {
+    ready_for_tls();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let front = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", front.local_addr().unwrap());
+    let door = format!("http://{listen}");
+    let eats = axum::Router::new().fallback(move |asked: axum::extract::Request| {
+        let there = format!("{door}{}", asked.uri().path());
+        async move {
+            let (status, answer) = request(asked.method().as_str(), &there, None, Some("{}")).await;
+            (axum::http::StatusCode::from_u16(status).unwrap(), answer.to_string())
+        }
+    });
+    let proxy = tokio::spawn(async move { axum::serve(front, eats).await });
+    let registration = registration(&url);
+    let Some(synapse) = Synapse::start("eaten", &registration).await else { return };
+    let config = MatrixConfig { listen, ..config(&synapse.base) };
+    let node = Node::open(Matrix::bind(&config, registration.clone(), Vec::new()).await.unwrap(), &[]);
+    assert_eq!(ping(&synapse.base, &registration).await, Err(PingFailure::NoToken { url }));
+    node.close().await;
+    proxy.abort();
 }

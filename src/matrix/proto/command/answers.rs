@@ -15,7 +15,7 @@ pub fn help(bot: &str) -> String {
     format!(
         "I carry Multichat channels into Matrix rooms. In a direct chat with me, or after !mc in a room:\n\
          list [words] – the channels I know\n\
-         join #channel – get a room for a channel and an invitation to it\n\
+         join #channel – get a room for a channel and an invitation to it; join multichat:… – by an invite link\n\
          create #channel [topic] – found a channel\n\
          leave [#channel] – leave a channel\n\
          link #channel – carry a channel in this room (moderators of the room; invite {bot} first)\n\
@@ -23,7 +23,7 @@ pub fn help(bot: &str) -> String {
          members, search words – of a channel; these and those below take [#channel] first\n\
          grant who role, revoke who – moderator, admin, member, or a role of the channel\n\
          kick who [reason], ban who [reason], unban who – for moderators\n\
-         invite who – let somebody in\n\
+         invite who – let somebody in; invite link [role] [7d|never] – a link that lets in whoever has it\n\
          policy – what the channel lets people do; policy help says what can be set\n\
          expire 7d|off – after how long texts are deleted\n\
          whoami – who you are to Multichat\n\
@@ -109,6 +109,18 @@ pub fn status(status: &NodeStatus) -> String {
 
 /// Members shown by `members` at once.
 const MEMBERS: usize = 50;
+
+/// The answer to what is not for everybody's ears where it was asked.
+pub const IN_PRIVATE: &str = "Not here: ask me that in a chat of two, without !mc.";
+
+/// The answer to `invite link`.
+pub fn invited(link: &str, role: &str, channel: &str, lasts: Option<u64>) -> String {
+    let until = lasts.map_or_else(|| "until it is revoked".to_owned(), |ms| format!("for {}", duration(ms)));
+    format!(
+        "Whoever has this link becomes {role} of {channel}, {until}; on Matrix by saying it to me after join. \
+         It is a secret:\n{link}"
+    )
+}
 
 /// The answer to `members`.
 pub fn members(view: &ChannelView) -> String {
@@ -225,8 +237,8 @@ pub fn put_out(who: &str, channel: &str, then: Standing, policy: &Policy) -> Str
 /// Lines shown by `search` at once.
 pub const FOUND: usize = 20;
 
-/// The answer to `search`: what was found, newest last, among how many messages.
-pub fn found(channel: &str, found: &[News], read: usize) -> String {
+/// The answer to `search`: what was found, newest first as it is given.
+pub fn found(channel: &str, found: &[News]) -> String {
     let line = |news: &News| match &news.what {
         crate::chat::view::What::Message(content) => {
             let body: String =
@@ -235,10 +247,10 @@ pub fn found(channel: &str, found: &[News], read: usize) -> String {
         }
         _ => String::new(),
     };
-    let lines: Vec<String> = found.iter().map(line).collect();
+    let lines: Vec<String> = found.iter().rev().map(line).collect();
     match lines.is_empty() {
-        true => format!("Nothing found among the newest {read} messages of {channel}."),
-        false => format!("Among the newest {read} messages of {channel}:\n{}", lines.join("\n")),
+        true => format!("Nothing found in {channel}."),
+        false => format!("Found in {channel}, newest last:\n{}", lines.join("\n")),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod policy;
 
+use crate::chat::invite::Invite;
 use crate::chat::name::ChannelName;
 pub use policy::Wanted;
 
@@ -14,6 +15,8 @@ pub enum Command {
     /// Channels whose name or topic has all of these words.
     List(Vec<String>),
     Join(String),
+    /// Become a member by an invite link.
+    UseInvite(Box<Invite>),
     Create {
         name: ChannelName,
         topic: String,
@@ -42,7 +45,8 @@ pub enum Command {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
     Members,
-    Search(Vec<String>),
+    /// What was said that holds these words.
+    Search(String),
     /// Roles have the names that the channel gives them.
     Grant {
         who: String,
@@ -65,7 +69,19 @@ pub enum Order {
         reason: String,
     },
     Invite(String),
+    /// A link that gives whoever has it a role; `None` where the usual one and the usual time will do.
+    InviteLink {
+        role: Option<String>,
+        lasts: Option<Lasts>,
+    },
     Policy(Wanted),
+}
+
+/// How long something lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lasts {
+    Ms(u64),
+    ForEver,
 }
 
 /// What was said to the bot inside a room that it shares with others: the rest after `!mc`.
@@ -85,6 +101,10 @@ pub fn parse(text: &str) -> Result<Command, String> {
     match (verb.trim_start_matches('!'), words.as_slice()) {
         ("help", _) => Ok(Command::Help),
         ("list", words) => Ok(Command::List(words.iter().map(|word| word.to_lowercase()).collect())),
+        ("join", [link]) if link.starts_with("multichat:") => {
+            let invite = link.parse().map_err(|why| format!("Not done: {why}."))?;
+            Ok(Command::UseInvite(Box::new(invite)))
+        }
         ("join", [name]) => Ok(Command::Join(channel(name)?)),
         ("create", [name, topic @ ..]) => {
             let name = name.parse().map_err(|why| format!("Not done: {why}."))?;
@@ -101,7 +121,7 @@ pub fn parse(text: &str) -> Result<Command, String> {
         ("unlink", []) => Ok(Command::Unlink),
         ("forget", ["me"]) => Ok(Command::Forget),
         ("remember", ["me"]) => Ok(Command::Remember),
-        ("join", _) => Err("Say it like this: join #channel".into()),
+        ("join", _) => Err("Say it like this: join #channel, or join an invite link".into()),
         ("create", _) => Err("Say it like this: create #channel what it is about".into()),
         ("leave" | "part", _) => Err("Say it like this: leave #channel".into()),
         ("link", _) => {
@@ -123,15 +143,14 @@ fn order(verb: &str, words: &[&str]) -> Result<Order, String> {
     let name = |word: &&str| word.trim_end_matches([':', ',']).to_owned();
     match (verb, words) {
         ("members" | "names", []) => Ok(Order::Members),
-        ("search", words @ [_, ..]) => {
-            Ok(Order::Search(words.iter().map(|word| word.to_lowercase()).collect()))
-        }
+        ("search", words @ [_, ..]) => Ok(Order::Search(words.join(" "))),
         ("grant", [who, role]) => Ok(Order::Grant { who: name(who), role: role.to_lowercase() }),
         ("revoke", [who]) => Ok(Order::Revoke { who: name(who), role: None }),
         ("revoke", [who, role]) => Ok(Order::Revoke { who: name(who), role: Some(role.to_lowercase()) }),
         ("kick", [who, reason @ ..]) => Ok(Order::Kick { who: name(who), reason: reason.join(" ") }),
         ("ban", [who, reason @ ..]) => Ok(Order::Ban { who: name(who), reason: reason.join(" ") }),
         ("unban", [who, reason @ ..]) => Ok(Order::Unban { who: name(who), reason: reason.join(" ") }),
+        ("invite", ["link", words @ ..]) => invite_link(words),
         ("invite", [who]) => Ok(Order::Invite(name(who))),
         ("policy", words) => policy::parse(words).map(Order::Policy),
         ("expire", [time]) => policy::parse(&["retention", time]).map(Order::Policy),
@@ -143,9 +162,27 @@ fn order(verb: &str, words: &[&str]) -> Result<Order, String> {
         (verb @ ("kick" | "ban" | "unban"), _) => {
             Err(format!("Say it like this: {verb} [#channel] who [reason]"))
         }
-        ("invite", _) => Err("Say it like this: invite [#channel] who".into()),
+        ("invite", _) => Err("Say it like this: invite [#channel] who, or invite [#channel] link".into()),
         (verb, _) => Err(format!("I do not know “{}”. Say help to see what I know.", short(verb))),
     }
+}
+
+/// `invite link`, with a role, a time, or both.
+fn invite_link(words: &[&str]) -> Result<Order, String> {
+    let how = "Say it like this: invite [#channel] link [role] [7d, or never]";
+    let lasts = |word: &str| match word.to_lowercase().as_str() {
+        "never" => Some(Lasts::ForEver),
+        time => policy::milliseconds(time).map(Lasts::Ms),
+    };
+    let (role, time) = match words {
+        [] => (None, None),
+        [word] if lasts(word).is_some() => (None, Some(*word)),
+        [role] => (Some(role.to_lowercase()), None),
+        [role, time] => (Some(role.to_lowercase()), Some(*time)),
+        _ => return Err(how.into()),
+    };
+    let lasts = time.map(|time| lasts(time).ok_or(how)).transpose()?;
+    Ok(Order::InviteLink { role, lasts })
 }
 
 /// A channel as a person names it, with or without `#`, with the short id of a namesake allowed.
@@ -180,7 +217,17 @@ mod tests {
         check("list Rust  web", Ok(Command::List(vec!["rust".into(), "web".into()])));
         check("join #Rust", Ok(Command::Join("#rust".into())));
         check("join rust~k3f9", Ok(Command::Join("#rust~k3f9".into())));
-        check("join", Err("Say it like this: join #channel"));
+        check("join", Err("Say it like this: join #channel, or join an invite link"));
+        let key = crate::base::key::SecretKey::from_seed([3; 32]);
+        let invite = Invite::new(crate::base::ChannelId([1; 32]), crate::base::EventId([2; 32]), &key)
+            .via(["/ip4/127.0.0.1/tcp/7700/p2p/12D3".to_owned()]);
+        check(&format!("join {invite}"), Ok(Command::UseInvite(Box::new(invite))));
+        check(
+            "join multichat:nonsense",
+            Err(
+                "Not done: an invite link is multichat:CHANNEL/GRANT/KEY, with ?via=ADDRESS where others are.",
+            ),
+        );
         check(
             "join #a,b",
             Err("Not done: a channel name is # and 1 to 63 bytes without spaces, commas, colons or ~."),
@@ -228,7 +275,15 @@ mod tests {
         check("ban #rust @bob:x being rude", Some("#rust"), Order::Ban { who: who.clone(), reason });
         check("unban bob", None, Order::Unban { who: "bob".into(), reason: String::new() });
         check("invite @bob:x", None, Order::Invite(who));
-        check("search Tea  pot", None, Order::Search(vec!["tea".into(), "pot".into()]));
+        check("search Tea  pot", None, Order::Search("Tea pot".into()));
+        let link = |role: Option<&str>, lasts: Option<Lasts>| Order::InviteLink {
+            role: role.map(str::to_owned),
+            lasts,
+        };
+        check("invite #rust link", Some("#rust"), link(None, None));
+        check("invite link 1h", None, link(None, Some(Lasts::Ms(3_600_000))));
+        check("invite link Moderator", None, link(Some("moderator"), None));
+        check("invite link member never", None, link(Some("member"), Some(Lasts::ForEver)));
         check("policy", None, Order::Policy(Wanted::Show));
         let week = crate::chat::channel::Change::Retention(Some(7 * 86_400_000));
         check("expire 7d", None, Order::Policy(Wanted::Change(week)));
@@ -237,6 +292,7 @@ mod tests {
             ("grant @bob:x", "Say it like this: grant [#channel] who role"),
             ("expire soon or later", "Say it like this: expire 7d, or expire off"),
             ("forget", "Say it like this: forget me"),
+            ("invite link member soon", "Say it like this: invite [#channel] link [role] [7d, or never]"),
         ] {
             assert_eq!(parse(text), Err(expect.to_owned()));
         }

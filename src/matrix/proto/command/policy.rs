@@ -62,7 +62,7 @@ fn slow(text: &str) -> Option<Quota> {
 }
 
 /// `90s`, `5m`, `12h`, `7d`, `2w`: never nothing.
-fn milliseconds(text: &str) -> Option<u64> {
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: u64 = match &text[number.len()..] {
         "s" => 1_000,
