@@ -140,6 +140,12 @@ pub enum Command {
         event: EventId,
         reply: oneshot::Sender<Option<String>>,
     },
+    /// Of events, by the first bytes of their ids: whether they need no more to be brought over a link.
+    Settled {
+        link: Link,
+        marks: Vec<u64>,
+        reply: oneshot::Sender<Vec<bool>>,
+    },
     /// Every channel as it is now.
     Channels {
         reply: oneshot::Sender<Vec<ChannelView>>,
@@ -361,6 +367,21 @@ impl Handle {
     /// [`Stopped`].
     pub async fn external_id(&self, link: Link, event: EventId) -> Result<Option<String>, Stopped> {
         self.ask(|reply| Command::ExternalId { link, event, reply }).await
+    }
+
+    /// Asks of events, by the first bytes of their ids, whether they need no more to be brought over a
+    /// link. The answer comes on the receiver.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn settled_later(
+        &self,
+        link: Link,
+        marks: Vec<u64>,
+    ) -> Result<oneshot::Receiver<Vec<bool>>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.node.send(Command::Settled { link, marks, reply }).await.map_err(|_| Stopped)?;
+        Ok(answer)
     }
 
     /// Every channel as it is now.

@@ -261,6 +261,11 @@ impl Driver {
                 let _ = reply.send(self.store.external_id(&link, &event)?);
                 return Ok(());
             }
+            Command::Settled { link, marks, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(marks.iter().map(|mark| self.node.is_settled(&link, *mark)).collect());
+                return Ok(());
+            }
             Command::Channels { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.node.channels());
