@@ -126,9 +126,14 @@ impl Node {
     /// Remembers what came over a link to an IRC network, to know it when another holder of the link
     /// took it in as well.
     fn note_double(&mut self, stored: &StoredEvent, event: &Event) {
-        let (Act::SendMessage(envelope), Some(payload)) = (&event.header.act, &stored.payload) else { return };
-        let Some(replica) = self.directory.get(&stored.channel).map(|channel| &channel.replica) else { return };
-        let Some(lane) = replica.lane_of(&stored.id).filter(|lane| matches!(lane.via, Some(Link::Irc { .. })))
+        let (Act::SendMessage(envelope), Some(payload)) = (&event.header.act, &stored.payload) else {
+            return;
+        };
+        let Some(replica) = self.directory.get(&stored.channel).map(|channel| &channel.replica) else {
+            return;
+        };
+        let Some(lane) =
+            replica.lane_of(&stored.id).filter(|lane| matches!(lane.via, Some(Link::Irc { .. })))
         else {
             return;
         };

@@ -61,7 +61,8 @@ impl Spoken {
             hasher.update(&(part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let hash = hasher.finalize().as_bytes().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let hash =
+            hasher.finalize().as_bytes().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
         let said_at = content.origin.as_ref().map_or(now, |origin| origin.said_at);
         Self { nick, author, content, at: now, mark: Mark { turn: said_at.0 / TURN_MS, hash } }
     }
@@ -105,8 +106,13 @@ impl Heard {
         });
     }
 
+    /// A message with this id was taken in before.
+    pub fn known(&mut self, id: &str) {
+        self.number(id);
+    }
+
     /// Takes the number of an id into account, if it has one.
-    pub fn number(&mut self, id: &str) -> Option<Mark> {
+    fn number(&mut self, id: &str) -> Option<Mark> {
         let mut parts = id.split('.');
         let turn = u64::from_str_radix(parts.next()?, 16).ok()?;
         let hash = u64::from_str_radix(parts.next().filter(|part| part.len() == 16)?, 16).ok()?;
@@ -153,7 +159,8 @@ mod tests {
     #[test]
     fn holders_name_lines_alike_whenever_they_came() {
         let said = |heard: &mut Heard| {
-            for (at, nick, body) in [(1, "bob", "hi"), (2, "carol", "hi"), (3, "bob", "hi"), (4, "bob", "hi")] {
+            for (at, nick, body) in [(1, "bob", "hi"), (2, "carol", "hi"), (3, "bob", "hi"), (4, "bob", "hi")]
+            {
                 heard.keep(line(at, nick, body, ""));
             }
         };
@@ -181,8 +188,9 @@ mod tests {
             heard.keep(line(1, "carol", body, ""));
         }
         heard.taken_in("m2");
-        let left: Vec<String> =
-            std::iter::from_fn(|| heard.next()).map(|line| line.nick + &line.content.body).collect();
+        let left: Vec<String> = std::iter::from_fn(|| heard.next())
+            .map(|line| format!("{}{}", line.nick, line.content.body))
+            .collect();
         assert_eq!(left, ["carola", "carolb", "bobc", "carolc"]);
     }
 

@@ -88,8 +88,9 @@ impl Holders {
         if yields || !self.carries {
             self.put_ahead(other);
         }
-        let was = std::mem::replace(&mut self.carries, self.carries && !yields);
-        was && yields
+        let gives_way = self.carries && yields;
+        self.carries &= !yields;
+        gives_way
     }
 
     /// Those ahead of us.

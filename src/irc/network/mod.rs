@@ -65,6 +65,8 @@
 mod channel;
 mod clock;
 mod edit;
+mod heard;
+mod holders;
 mod isupport;
 mod known;
 mod moderation;
@@ -74,6 +76,7 @@ mod registration;
 mod render;
 mod scram;
 mod session;
+mod strike;
 #[cfg(test)]
 mod transcripts;
 mod wire;
@@ -93,6 +96,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::config::{NetworkConfig, NetworkMode, SaslConfig, SaslMechanism};
 use crate::base::{ChannelId, EventId, Kind, Timestamp, limits};
 use crate::chat::intent::Submission;
+use crate::chat::message::Link;
 use crate::node::Delivery;
 use crate::port::{
     Capabilities, Connector, Door, Fault, Handle, HistoryQuery, Outcome, Port, Range, Receipt, Refusal,
@@ -112,6 +116,8 @@ const HELD_WELL: Duration = Duration::from_secs(60);
 const UPWARD: usize = 256;
 /// Messages of each channel that are looked up at the start, so that replies and edits can be shown.
 const RECALLED: usize = 100;
+/// The same where other nodes hold the links, too: what they named is not named anew.
+const RECALLED_OF_OTHERS: usize = limits::HISTORY_MESSAGES;
 /// How long the end waits for the network to confirm what was said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -154,6 +160,7 @@ impl Network {
             owner,
             consent,
             ignore,
+            failover_with,
             ..
         } = &self.config;
         let invalid = |what: String| Fault::new(Kind::Invalid, format!("irc network {}: {what}", self.name));
@@ -185,6 +192,7 @@ impl Network {
             flood: flood.map(|flood| (flood.burst, flood.per_second)),
             consent: *consent,
             ignore: ignore.clone(),
+            failover_with: failover_with.clone(),
         })
     }
 }
@@ -244,12 +252,24 @@ enum Upward {
     Submit(Box<Submission>, u64),
     Remember(String, String),
     Report(u64, Outcome),
+    Ask(Link, Vec<u64>, u64),
 }
 
-/// What became of a wish, by its token.
-struct Answer {
-    token: u64,
-    result: Result<Option<EventId>, (Kind, String)>,
+/// An answer of the node, by its token.
+enum Answer {
+    /// What became of a wish.
+    Wish(u64, Result<Option<EventId>, (Kind, String)>),
+    /// Which events need nothing more to be brought over the link.
+    Settled(u64, Vec<bool>),
+}
+
+impl Answer {
+    fn give(self, session: &mut Session) {
+        match self {
+            Self::Wish(token, result) => session.answered(now(), token, result),
+            Self::Settled(token, settled) => session.settled(now(), token, &settled),
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -269,6 +289,8 @@ struct Running {
     handle: Handle,
     /// Linked channels whose history is still to be looked up.
     unknown: Vec<ChannelId>,
+    /// No other node holds these links.
+    is_alone: bool,
     teller: JoinHandle<()>,
     /// What has come out for the node and has no room in `upward` yet.
     backlog: VecDeque<Upward>,
@@ -283,7 +305,7 @@ impl Running {
         let (upward, requests) = mpsc::channel(UPWARD);
         let (told, answers) = mpsc::channel(UPWARD);
         let teller = tokio::spawn(tell_node(handle.clone(), requests, told));
-        let address = setup.network.clone();
+        let (address, is_alone) = (setup.network.clone(), setup.failover_with.is_empty());
         let mut session = Session::new(setup);
         session.restore(notes.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
         for channel in &channels {
@@ -303,6 +325,7 @@ impl Running {
             answers,
             handle,
             unknown,
+            is_alone,
             teller,
             backlog,
             lines,
@@ -349,7 +372,8 @@ impl Running {
     /// Looks up what was said last, to know it when somebody answers or changes it.
     async fn recall(&mut self) -> Option<()> {
         for channel in std::mem::take(&mut self.unknown) {
-            let (handle, range, limit) = (self.handle.clone(), Range::Latest, RECALLED);
+            let limit = if self.is_alone { RECALLED } else { RECALLED_OF_OTHERS };
+            let (handle, range) = (self.handle.clone(), Range::Latest);
             let query = HistoryQuery { channel, range, limit };
             let history = self.meanwhile(async move { handle.history(query).await }).await?.ok()?;
             history.iter().for_each(|news| self.session.recall(news));
@@ -368,9 +392,7 @@ impl Running {
                 permit = self.upward.reserve(), if !self.backlog.is_empty() => {
                     hand_up(permit.ok()?, &mut self.backlog);
                 }
-                Some(Answer { token, result }) = self.answers.recv() => {
-                    self.session.answered(now(), token, result);
-                }
+                Some(answer) = self.answers.recv() => answer.give(&mut self.session),
                 delivery = self.deliveries.recv() => self.session.deliver(now(), delivery?),
             }
             self.settle();
@@ -405,7 +427,7 @@ impl Running {
                     Ok(permit) => hand_up(permit, &mut self.backlog),
                     Err(_) => return End::Cancelled,
                 },
-                Some(Answer { token, result }) = self.answers.recv() => self.session.answered(now(), token, result),
+                Some(answer) = self.answers.recv() => answer.give(&mut self.session),
                 delivery = self.deliveries.recv(), if goodbye.is_none() => match delivery {
                     Some(delivery) => self.session.deliver(now(), delivery),
                     None => goodbye = Some(tokio::time::Instant::now() + GOODBYE),
@@ -437,6 +459,10 @@ impl Running {
                 Output::Close { kind, reason } => {
                     self.ending.get_or_insert((kind, reason));
                 }
+                Output::Ask { link, marks, token } => {
+                    self.backlog.push_back(Upward::Ask(link, marks, token));
+                }
+                Output::Inform(text) => tracing::info!(network = %self.name, "{text}"),
                 Output::Warn(text) => tracing::warn!(network = %self.name, "{text}"),
             }
         }
@@ -518,12 +544,18 @@ async fn tell_node(handle: Handle, mut requests: mpsc::Receiver<Upward>, told: m
                 let handed = match request {
                     None => return,
                     Some(Upward::Report(id, outcome)) => handle.report(id, outcome).await,
+                    Some(Upward::Ask(link, marks, token)) => {
+                        handle.settled_later(link, marks).await.map(|answer| {
+                            let answer = async move { Answer::Settled(token, answer.await.unwrap_or_default()) };
+                            answers.push_back(answer.boxed());
+                        })
+                    }
                     Some(Upward::Remember(key, value)) => handle.remember(key, value).await,
                     Some(Upward::Submit(submission, token)) => {
                         handle.submit_later(*submission).await.map(|answer| {
                             let answer = async move {
                                 let result = told_of(answer.await.unwrap_or(Err(Refusal::Stopping)));
-                                Answer { token, result }
+                                Answer::Wish(token, result)
                             };
                             answers.push_back(answer.boxed());
                         })

@@ -139,8 +139,7 @@ impl Channel {
     ) -> Option<(EventId, Vec<Report>)> {
         let begun = usize::from(self.begun.is_some());
         let struck = self.waiting.iter_mut().enumerate().skip(begun).find_map(|(at, held)| {
-            let expected =
-                held.expected.get_or_insert_with(|| expect(&held.delivery, &mut self.state));
+            let expected = held.expected.get_or_insert_with(|| expect(&held.delivery, &mut self.state));
             expected.strike(line).map(|whole| (at, whole))
         });
         let Some((at, whole)) = struck else {
@@ -155,10 +154,7 @@ impl Channel {
     }
 
     /// Looks whether another holder has said already what came last to be said.
-    pub fn recollect(
-        &mut self,
-        mut expect: impl FnMut(&Delivery, &mut State) -> Expected,
-    ) -> Vec<Report> {
+    pub fn recollect(&mut self, mut expect: impl FnMut(&Delivery, &mut State) -> Expected) -> Vec<Report> {
         let begun = usize::from(self.begun.is_some());
         if self.overheard.is_empty() || self.waiting.len() <= begun {
             return Vec::new();

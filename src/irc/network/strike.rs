@@ -141,7 +141,10 @@ mod tests {
         assert_eq!(expected(&[&[]]).strike(&say("")), None);
         let notice = Utterance::Say { notice: true, text: "a".into(), reply: None };
         let answer = Utterance::Say { notice: false, text: "a".into(), reply: Some("id".into()) };
-        assert_eq!((expected(&[&["a"]]).strike(&notice), expected(&[&["a"]]).strike(&answer)), (None, Some(true)));
+        assert_eq!(
+            (expected(&[&["a"]]).strike(&notice), expected(&[&["a"]]).strike(&answer)),
+            (None, Some(true))
+        );
     }
 
     #[test]
@@ -164,7 +167,8 @@ mod tests {
             overheard.keep(OVERHEARD_MS + 2, alice(&number.to_string()));
         }
         assert_eq!(overheard.0.len(), OVERHEARD);
-        let mut several = expected(&[&["<a\u{200b}lice> 8000", "<a\u{200b}lice> 8001", "<a\u{200b}lice> none"]]);
+        let mut several =
+            expected(&[&["<a\u{200b}lice> 8000", "<a\u{200b}lice> 8001", "<a\u{200b}lice> none"]]);
         assert_eq!(overheard.recollect(&mut several), Some(false));
     }
 }

@@ -27,6 +27,7 @@ fn setup() -> Setup {
         flood: None,
         consent: Consent::Given,
         ignore: Vec::new(),
+        failover_with: Vec::new(),
     }
 }
 
@@ -45,6 +46,8 @@ struct Run {
     transcript: Vec<String>,
     /// The latest wish.
     token: u64,
+    /// The latest question.
+    question: u64,
 }
 
 impl Run {
@@ -54,7 +57,7 @@ impl Run {
         for channel in channels {
             session.link(now, &link(channel), ChannelId([7; 32]));
         }
-        Self { session, now, transcript: Vec::new(), token: 0 }
+        Self { session, now, transcript: Vec::new(), token: 0, question: 0 }
     }
 
     fn input(&mut self, line: &str) {
@@ -114,6 +117,14 @@ impl Run {
             let line = match output {
                 Output::Send(message) => format!("> {}", message.to_string().trim_end()),
                 Output::Warn(text) => format!("warn {text}"),
+                Output::Inform(text) => format!("info {text}"),
+                Output::Ask { marks, token, .. } => {
+                    self.question = token;
+                    format!(
+                        "ask about {}",
+                        marks.iter().map(|mark| (mark & 0xff).to_string()).collect::<Vec<_>>().join(" ")
+                    )
+                }
                 Output::Close { kind, reason } => format!("close {kind:?} {reason}"),
                 Output::Report { delivery, outcome: Outcome::Delivered { external_id } } => {
                     format!("delivered {delivery} {}", external_id.unwrap_or_default()).trim_end().to_owned()
@@ -894,7 +905,8 @@ fn what_operators_said_outlasts_a_restart() {
         let mut session = Session::new(Setup { consent, ..setup() });
         session.restore(note(said));
         session.link(Timestamp(1_000_000), &link("#c"), ChannelId([7; 32]));
-        let mut run = Run { session, now: Timestamp(1_000_000), transcript: Vec::new(), token: 0 };
+        let mut run =
+            Run { session, now: Timestamp(1_000_000), transcript: Vec::new(), token: 0, question: 0 };
         for line in ["connect", "< :srv 001 relay :Welcome", "< :srv 422 relay :No MOTD"] {
             run.input(line);
         }
