@@ -1,6 +1,9 @@
 //! Transcripts of sessions with a network. Lines that begin with `connect`, `lost`, `<`, `+`,
-//! `deliver`, `unlink`, `accept` and `refuse` go in; the others are what comes out. The last two
-//! answer the latest wish. What a wish's answer is waited for is told by nothing here.
+//! `deliver`, `learn`, `unlink`, `accept`, `refuse` and `settled` go in; the others are what comes out.
+//! `accept` and `refuse` answer the latest wish, `settled` the latest question; `learn` is what another
+//! node took in. What a wish's answer is waited for is told by nothing here.
+
+mod failover;
 
 use proptest::prelude::*;
 
@@ -75,6 +78,15 @@ impl Run {
                 let [id, channel, name, text] = rest.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
                 self.deliver(id.parse().unwrap(), channel, name, Content::text(text));
             }
+            "learn" => {
+                let [channel, name, id, text] = rest.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
+                let origin = Origin { link: link(channel), external_id: id.into(), said_at: self.now };
+                self.deliver(0, channel, name, Content { origin: Some(origin), ..Content::text(text) });
+            }
+            "settled" => {
+                let settled: Vec<bool> = rest.chars().map(|sign| sign == '1').collect();
+                self.session.settled(self.now, self.question, &settled);
+            }
             "accept" => {
                 let event = EventId([rest.parse().unwrap(); 32]);
                 self.session.answered(self.now, self.token, Ok(Some(event)));
@@ -94,7 +106,10 @@ impl Run {
     }
 
     fn deliver_news(&mut self, id: u64, channel: &str, name: &str, what: What) {
-        let news = News { event: EventId([id as u8; 32]), ..news(name, self.now.0, what) };
+        let mut news = News { event: EventId([id as u8; 32]), ..news(name, self.now.0, what) };
+        if name != "alice" {
+            news.author.identity = Identity([name.as_bytes()[0]; 32]);
+        }
         let delivery = Delivery { id, link: Some(link(channel)), uncertain: false, news };
         self.session.deliver(self.now, delivery);
     }
@@ -186,7 +201,8 @@ fn wish(actor: Actor, intent: Intent) -> String {
 }
 
 /// The words that begin what goes in.
-const INPUTS: [&str; 7] = ["connect", "lost", "<", "deliver", "unlink", "accept", "refuse"];
+const INPUTS: [&str; 9] =
+    ["connect", "lost", "<", "deliver", "learn", "unlink", "accept", "refuse", "settled"];
 
 fn check_with(setup: Setup, channels: &[&str], transcript: &str) {
     Run::new(setup, channels).check(transcript);
