@@ -259,6 +259,9 @@ pub struct Exports {
     pub withheld: u64,
 }
 
+/// What begins the note of an IRC network's door that says who carries a channel; the channel follows.
+pub const CARRIER_NOTE: &str = "carrier/";
+
 /// The node about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeStatus {
@@ -270,6 +273,8 @@ pub struct NodeStatus {
     pub outbox: Vec<(String, usize)>,
     pub refused: Vec<(String, u64)>,
     pub exports: Vec<Exports>,
+    /// Channels of IRC networks that several nodes hold, and the nick of the one that carries each.
+    pub carriers: Vec<(String, String)>,
     /// Messages held without their text, which is asked for.
     pub wanted_texts: usize,
     /// One root over the state of every channel: equal on nodes that hold the same.

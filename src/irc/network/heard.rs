@@ -28,6 +28,8 @@ pub(super) struct Spoken {
     pub author: String,
     /// With an origin whose id is empty unless the network gave one.
     pub content: Content,
+    /// The network gave it its id.
+    pub is_named: bool,
     at: Timestamp,
     mark: Mark,
 }
@@ -43,6 +45,8 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     lines: VecDeque<Spoken>,
+    /// What was taken in and not heard yet: when, and by which id.
+    early: VecDeque<(Timestamp, String, Option<u64>)>,
     /// How many equal lines of a turn were handed in.
     numbers: BTreeMap<Mark, u32>,
     /// Nothing is handed in before: what a dead holder told may still be on its way to us.
@@ -50,7 +54,7 @@ pub(super) struct Heard {
 }
 
 impl Spoken {
-    pub fn new(now: Timestamp, nick: String, author: String, content: Content) -> Self {
+    pub fn new(now: Timestamp, nick: String, author: String, content: Content, is_named: bool) -> Self {
         let style = match content.style {
             Style::Text => "text",
             Style::Emote => "emote",
@@ -64,7 +68,12 @@ impl Spoken {
         let hash =
             hasher.finalize().as_bytes().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
         let said_at = content.origin.as_ref().map_or(now, |origin| origin.said_at);
-        Self { nick, author, content, at: now, mark: Mark { turn: said_at.0 / TURN_MS, hash } }
+        Self { nick, author, content, is_named, at: now, mark: Mark { turn: said_at.0 / TURN_MS, hash } }
+    }
+
+    /// Whether it is the one of this id, or of this mark.
+    fn is(&self, id: &str, hash: Option<u64>) -> bool {
+        self.id() == id || hash == Some(self.mark.hash)
     }
 
     fn id(&self) -> &str {
@@ -73,10 +82,16 @@ impl Spoken {
 }
 
 impl Heard {
-    /// Keeps a line until it is handed in, by us or another.
+    /// Keeps a line until it is handed in, by us or another. One that was taken in already is over, and with
+    /// it what the same person said before.
     pub fn keep(&mut self, line: Spoken) {
         let now = line.at;
-        self.lines.push_back(line);
+        if let Some(at) = self.early.iter().position(|(_, id, hash)| line.is(id, *hash)) {
+            self.early.remove(at);
+            self.lines.retain(|other| other.nick != line.nick);
+        } else {
+            self.lines.push_back(line);
+        }
         self.forget_old(now);
     }
 
@@ -84,6 +99,10 @@ impl Heard {
         let is_old = |line: &Spoken| now.since_ms(line.at) > KEPT_MS;
         while self.lines.len() > KEPT || self.lines.front().is_some_and(is_old) {
             self.lines.pop_front();
+        }
+        let is_old = |(at, ..): &(Timestamp, String, Option<u64>)| now.since_ms(*at) > KEPT_MS;
+        while self.early.len() > KEPT || self.early.front().is_some_and(is_old) {
+            self.early.pop_front();
         }
     }
 
@@ -94,10 +113,16 @@ impl Heard {
     }
 
     /// A message with this id was taken in. What the same person said before was, too, or was refused.
-    pub fn taken_in(&mut self, id: &str) {
-        let mark = self.number(id);
-        let is_it = |line: &Spoken| line.id() == id || mark.is_some_and(|mark| line.mark.hash == mark.hash);
-        let Some(at) = self.lines.iter().position(is_it) else { return };
+    /// Where nothing of it was heard yet, and will be, that is remembered.
+    pub fn taken_in(&mut self, now: Timestamp, id: &str, will_hear: bool) {
+        let hash = self.number(id).map(|mark| mark.hash);
+        let Some(at) = self.lines.iter().position(|line| line.is(id, hash)) else {
+            if will_hear {
+                self.early.push_back((now, id.to_owned(), hash));
+                self.forget_old(now);
+            }
+            return;
+        };
         let nick = self.lines[at].nick.clone();
         let mut place = 0;
         self.lines.retain(|line| {
@@ -126,8 +151,9 @@ impl Heard {
         Some(mark)
     }
 
-    /// The next line to hand in, named.
+    /// The next line to hand in, named: whatever others take in from now on we had, too.
     pub fn next(&mut self) -> Option<Spoken> {
+        self.early.clear();
         let mut line = self.lines.pop_front()?;
         if line.id().is_empty() {
             let Mark { turn, hash } = line.mark;
@@ -149,7 +175,7 @@ mod tests {
         let link = Link::Irc { network: "net".into(), channel: "#a".into() };
         let origin = Origin { link, external_id: id.into(), said_at: Timestamp(at) };
         let content = Content { origin: Some(origin), ..Content::text(body) };
-        Spoken::new(Timestamp(at), nick.into(), nick.into(), content)
+        Spoken::new(Timestamp(at), nick.into(), nick.into(), content, !id.is_empty())
     }
 
     fn ids(heard: &mut Heard) -> Vec<String> {
@@ -176,7 +202,7 @@ mod tests {
         for id in [&earlier[0], &names[0]] {
             other.number(id);
         }
-        other.taken_in(&names[0]);
+        other.taken_in(Timestamp(5), &names[0], false);
         assert_eq!(ids(&mut other), names[1..]);
     }
 
@@ -187,11 +213,25 @@ mod tests {
             heard.keep(line(1, "bob", body, id));
             heard.keep(line(1, "carol", body, ""));
         }
-        heard.taken_in("m2");
+        heard.taken_in(Timestamp(5), "m2", false);
         let left: Vec<String> = std::iter::from_fn(|| heard.next())
             .map(|line| format!("{}{}", line.nick, line.content.body))
             .collect();
         assert_eq!(left, ["carola", "carolb", "bobc", "carolc"]);
+    }
+
+    #[test]
+    fn the_log_may_be_ahead_of_the_network() {
+        let mut heard = Heard::default();
+        for will_hear in [false, true] {
+            heard.taken_in(Timestamp(1), "m3", will_hear);
+        }
+        for id in ["m1", "m2", "m3", "m4"] {
+            heard.keep(line(1, "bob", id, id));
+        }
+        assert_eq!(ids(&mut heard), ["m4"]);
+        heard.taken_in(Timestamp(1), "m5", true);
+        assert!(heard.next().is_none() && heard.early.is_empty());
     }
 
     #[test]
@@ -200,7 +240,8 @@ mod tests {
         for number in 0..2 * KEPT as u64 {
             heard.keep(line(1, "bob", &number.to_string(), ""));
         }
-        assert_eq!(heard.lines.len(), KEPT);
+        (0..2 * KEPT).for_each(|number| heard.taken_in(Timestamp(1), &format!("early {number}"), true));
+        assert_eq!((heard.lines.len(), heard.early.len()), (KEPT, KEPT));
         assert!(!heard.is_overdue(Timestamp(1_000), 2_000) && heard.is_overdue(Timestamp(2_001), 2_000));
         assert!(!heard.is_overdue(Timestamp(2 + KEPT_MS), 0));
         for number in 0..2 * NAMES {

@@ -135,10 +135,8 @@ impl Run {
                 Output::Inform(text) => format!("info {text}"),
                 Output::Ask { marks, token, .. } => {
                     self.question = token;
-                    format!(
-                        "ask about {}",
-                        marks.iter().map(|mark| (mark & 0xff).to_string()).collect::<Vec<_>>().join(" ")
-                    )
+                    let marks: Vec<String> = marks.iter().map(|mark| (mark & 0xff).to_string()).collect();
+                    format!("ask about {}", marks.join(" ")).trim_end().to_owned()
                 }
                 Output::Close { kind, reason } => format!("close {kind:?} {reason}"),
                 Output::Report { delivery, outcome: Outcome::Delivered { external_id } } => {

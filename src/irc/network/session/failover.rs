@@ -26,6 +26,7 @@ use crate::irc::network::registration::variant;
 use crate::irc::network::render::{LATE_MS, Utterance, View, render};
 use crate::irc::network::strike::Expected;
 use crate::node::Delivery;
+use crate::port::CARRIER_NOTE;
 
 /// How long the one that carries may take to say a delivery, or to take in a line, before it is asked.
 const OVERDUE_MS: u64 = 1_000;
@@ -41,6 +42,8 @@ const VARIANTS: u32 = 4;
 const QUESTIONS: usize = 64;
 /// What begins each notice between holders.
 const WORD: &str = "\x01MULTICHAT ";
+/// Who carries, where it is we; no nick has a space.
+const OURSELVES: &str = "this node";
 const DAY_MS: u64 = 86_400_000;
 
 /// A question of another holder, until the node answers it.
@@ -126,12 +129,11 @@ impl Session {
 
     /// Keeps who carries for people to see.
     pub(super) fn note_carrier(&mut self, key: &str) {
-        let own = self.line.as_ref().map(|line| line.nick.clone()).unwrap_or_default();
         let Some(channel) = self.channels.get_mut(key) else { return };
         let holders = &mut channel.holders;
         let mut ahead = holders.ahead();
         let carrier = match (holders.carries(), ahead.next(), ahead.next()) {
-            (true, ..) => own,
+            (true, ..) => OURSELVES.to_owned(),
             (false, Some(only), None) => only.clone(),
             (false, Some(_), Some(_)) => return,
             (false, None, _) => String::new(),
@@ -139,7 +141,7 @@ impl Session {
         drop(ahead);
         if holders.carrier != carrier {
             holders.carrier.clone_from(&carrier);
-            let key = format!("carrier/{}", channel.name);
+            let key = format!("{CARRIER_NOTE}{}", channel.name);
             self.out.push(Output::Remember { key, value: carrier });
         }
     }
@@ -205,9 +207,15 @@ impl Session {
         let What::Message(Content { origin: Some(origin), .. }) = &news.what else { return };
         let Link::Irc { channel, .. } = &origin.link else { return };
         let key = self.fold(channel);
-        if let Some(channel) = self.channels.get_mut(&key) {
-            channel.heard.taken_in(&origin.external_id);
-        }
+        let now = self.line.as_ref().map(|line| line.heard).unwrap_or_default();
+        let Some(channel) = self.channels.get_mut(&key) else { return };
+        // What was said while we were here we hear sooner or later.
+        let hears = match channel.place {
+            Place::Joined { since_ms } => origin.said_at.0 >= since_ms,
+            _ => false,
+        };
+        let hands_in = channel.holders.carries() && now >= channel.heard.not_before;
+        channel.heard.taken_in(now, &origin.external_id, hears && !hands_in);
     }
 
     /// Somebody said something: it is handed in now, or kept until another holder has done so.
@@ -230,7 +238,7 @@ impl Session {
 
     /// Hands in what somebody said.
     pub(super) fn hand_in(&mut self, key: &str, spoken: Spoken) {
-        let Spoken { nick, author, content, .. } = spoken;
+        let Spoken { nick, author, content, is_named, .. } = spoken;
         let Some(channel) = self.channels.get(key) else { return };
         let (via, channel) = (Some(channel.link.clone()), ChannelRef::Id(channel.id));
         self.people.speaks(&nick, key);
@@ -243,7 +251,7 @@ impl Session {
             self.wish(Submission { actor, intent, via, join_first: false, tag: 0 }, None);
         }
         let is_words = !matches!(content.envelope.relation, Some(Relation::Reaction(_)));
-        let id = content.origin.as_ref().map(|origin| origin.external_id.clone());
+        let id = content.origin.as_ref().map(|origin| origin.external_id.clone()).filter(|_| is_named);
         let asked = Asked::Spoke { channel: key.to_owned(), nick, author, body: content.body.clone(), id };
         let intent = Intent::SendMessage { channel, content };
         let submission = Submission { actor, intent, via, join_first: true, tag: 0 };

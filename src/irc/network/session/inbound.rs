@@ -80,13 +80,14 @@ impl Session {
         let said_at = tag(message, "time").and_then(clock::parse).unwrap_or(now).min(now);
         channel.state.heard_until = channel.state.heard_until.max(Some(said_at));
         let mut external_id = tag(message, "msgid").map(str::to_owned).unwrap_or_default();
+        let is_named = !external_id.is_empty();
         let alone = self.setup.failover_with.is_empty();
-        if alone && external_id.is_empty() {
+        if alone && !is_named {
             external_id = format!("{}-{}", line.since.0, line.taken_in);
         }
         let origin = Some(Origin { link: channel.link.clone(), external_id, said_at });
         let content = Content { origin, ..content };
-        let spoken = Spoken::new(now, line.support.fold(nick), nick.to_owned(), content);
+        let spoken = Spoken::new(now, line.support.fold(nick), nick.to_owned(), content, is_named);
         if alone { self.hand_in(&key, spoken) } else { self.spoken(now, &key, spoken) }
     }
 
