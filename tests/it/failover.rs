@@ -67,7 +67,7 @@ async fn the_holders_of_a_link_die_in_turn_and_nothing_is_lost_or_doubled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_that_hangs_is_passed_over_and_gives_way_when_it_wakes() {
-    let Some(mut world) = World::raise("failover-hangs").await else { return };
+    let Some(world) = World::raise("failover-hangs").await else { return };
     world.speak_up_to(50);
     world.all_heard(50).await;
     world.until_behind(1).await;

@@ -47,6 +47,13 @@ pub(super) struct Heard {
     lines: VecDeque<Spoken>,
     /// What was taken in and not heard yet: when, and by which id.
     early: VecDeque<(Timestamp, String, Option<u64>)>,
+    /// The moment at which we came, by the clock of the holder that carried then: what it took in of
+    /// earlier lines we did not hear.
+    came: Option<Timestamp>,
+    /// What was taken in before that is known.
+    unjudged: VecDeque<(String, Timestamp)>,
+    /// The moment at which another holder came, by our clock.
+    other_came: Timestamp,
     /// How many equal lines of a turn were handed in.
     numbers: BTreeMap<Mark, u32>,
     /// Nothing is handed in before: what a dead holder told may still be on its way to us.
@@ -112,16 +119,57 @@ impl Heard {
         self.lines.front().is_some_and(|line| now.since_ms(line.at) >= wait_ms)
     }
 
-    /// A message with this id was taken in. What the same person said before was, too, or was refused.
-    /// Where nothing of it was heard yet, and will be, that is remembered.
-    pub fn taken_in(&mut self, now: Timestamp, id: &str, will_hear: bool) {
+    /// We came into the channel, or left it: which lines we hear is to be found out anew.
+    pub fn comes(&mut self) {
+        self.early.clear();
+        self.unjudged.clear();
+        self.came = None;
+    }
+
+    /// The holder that carries saw us come at that moment.
+    pub fn came(&mut self, now: Timestamp, moment: Timestamp) {
+        self.came = Some(moment);
+        for (id, said_at) in std::mem::take(&mut self.unjudged) {
+            self.taken_in(now, &id, said_at);
+        }
+    }
+
+    /// Another holder came: of the lines from here on it can know that it heard them.
+    pub fn other_came(&mut self, now: Timestamp) -> Timestamp {
+        self.other_came = now.max(self.other_came);
+        self.other_came
+    }
+
+    /// When a line counts as said that is heard now.
+    pub fn moment(&self, now: Timestamp) -> Timestamp {
+        now.max(self.other_came.plus_ms(1))
+    }
+
+    /// A message with this id was taken in by another. What the same person said before was, too, or was
+    /// refused. Where nothing of it was heard yet, it will be, and that is remembered.
+    pub fn taken_in(&mut self, now: Timestamp, id: &str, said_at: Timestamp) {
         let hash = self.number(id).map(|mark| mark.hash);
-        let Some(at) = self.lines.iter().position(|line| line.is(id, hash)) else {
-            if will_hear {
-                self.early.push_back((now, id.to_owned(), hash));
-                self.forget_old(now);
+        // The ids of a network leave nothing to find out.
+        let is_heard = match self.came {
+            _ if hash.is_none() => true,
+            Some(came) => said_at > came,
+            None => {
+                self.unjudged.push_back((id.to_owned(), said_at));
+                if self.unjudged.len() > KEPT {
+                    self.unjudged.pop_front();
+                }
+                return;
             }
-            return;
+        };
+        if is_heard {
+            self.strike(now, id, hash);
+        }
+    }
+
+    fn strike(&mut self, now: Timestamp, id: &str, hash: Option<u64>) {
+        let Some(at) = self.lines.iter().position(|line| line.is(id, hash)) else {
+            self.early.push_back((now, id.to_owned(), hash));
+            return self.forget_old(now);
         };
         let nick = self.lines[at].nick.clone();
         let mut place = 0;
@@ -151,8 +199,13 @@ impl Heard {
         Some(mark)
     }
 
-    /// The next line to hand in, named: whatever others take in from now on we had, too.
-    pub fn next(&mut self) -> Option<Spoken> {
+    /// The next line to hand in, named. What others took in and we do not know of by now comes too late.
+    pub fn next(&mut self, now: Timestamp) -> Option<Spoken> {
+        // Where nobody said when we came, we heard it all.
+        for (id, _) in std::mem::take(&mut self.unjudged) {
+            let hash = self.number(&id).map(|mark| mark.hash);
+            self.strike(now, &id, hash);
+        }
         self.early.clear();
         let mut line = self.lines.pop_front()?;
         if line.id().is_empty() {
@@ -179,7 +232,7 @@ mod tests {
     }
 
     fn ids(heard: &mut Heard) -> Vec<String> {
-        std::iter::from_fn(|| heard.next()).map(|line| line.id().to_owned()).collect()
+        std::iter::from_fn(|| heard.next(Timestamp(9))).map(|line| line.id().to_owned()).collect()
     }
 
     #[test]
@@ -199,10 +252,10 @@ mod tests {
         // The other came after the first line, and reads of it and of the second in the log.
         let mut other = Heard::default();
         said(&mut other);
-        for id in [&earlier[0], &names[0]] {
-            other.number(id);
-        }
-        other.taken_in(Timestamp(5), &names[0], false);
+        other.came(Timestamp(4), Timestamp(0));
+        // Of an equal line before it came it knows the number alone.
+        other.taken_in(Timestamp(5), &earlier[0], Timestamp(0));
+        other.taken_in(Timestamp(5), &names[0], Timestamp(1));
         assert_eq!(ids(&mut other), names[1..]);
     }
 
@@ -213,8 +266,8 @@ mod tests {
             heard.keep(line(1, "bob", body, id));
             heard.keep(line(1, "carol", body, ""));
         }
-        heard.taken_in(Timestamp(5), "m2", false);
-        let left: Vec<String> = std::iter::from_fn(|| heard.next())
+        heard.taken_in(Timestamp(5), "m2", Timestamp(1));
+        let left: Vec<String> = std::iter::from_fn(|| heard.next(Timestamp(9)))
             .map(|line| format!("{}{}", line.nick, line.content.body))
             .collect();
         assert_eq!(left, ["carola", "carolb", "bobc", "carolc"]);
@@ -223,15 +276,36 @@ mod tests {
     #[test]
     fn the_log_may_be_ahead_of_the_network() {
         let mut heard = Heard::default();
-        for will_hear in [false, true] {
-            heard.taken_in(Timestamp(1), "m3", will_hear);
-        }
+        heard.taken_in(Timestamp(1), "m3", Timestamp(1));
         for id in ["m1", "m2", "m3", "m4"] {
             heard.keep(line(1, "bob", id, id));
         }
         assert_eq!(ids(&mut heard), ["m4"]);
-        heard.taken_in(Timestamp(1), "m5", true);
-        assert!(heard.next().is_none() && heard.early.is_empty());
+        heard.taken_in(Timestamp(1), "m5", Timestamp(1));
+        assert!(heard.next(Timestamp(1)).is_none() && heard.early.is_empty());
+    }
+
+    #[test]
+    fn what_was_said_before_we_came_is_not_taken_for_what_we_heard() {
+        let mut one = Heard::default();
+        for at in [1, 2] {
+            one.keep(line(at, "bob", "hi", ""));
+        }
+        let names = ids(&mut one);
+        // The other came between the two; both ways to hear of that.
+        for told_first in [true, false] {
+            let mut other = Heard::default();
+            other.keep(line(2, "bob", "hi", ""));
+            if told_first {
+                other.came(Timestamp(2), Timestamp(1));
+            }
+            other.taken_in(Timestamp(3), &names[0], Timestamp(1));
+            other.came(Timestamp(3), Timestamp(1));
+            assert_eq!(other.lines.len(), 1);
+            assert_eq!(ids(&mut other), names[1..]);
+        }
+        assert_eq!((one.other_came(Timestamp(5)), one.moment(Timestamp(5))), (Timestamp(5), Timestamp(6)));
+        assert_eq!((one.other_came(Timestamp(4)), one.moment(Timestamp(9))), (Timestamp(5), Timestamp(9)));
     }
 
     #[test]
@@ -240,8 +314,11 @@ mod tests {
         for number in 0..2 * KEPT as u64 {
             heard.keep(line(1, "bob", &number.to_string(), ""));
         }
-        (0..2 * KEPT).for_each(|number| heard.taken_in(Timestamp(1), &format!("early {number}"), true));
-        assert_eq!((heard.lines.len(), heard.early.len()), (KEPT, KEPT));
+        for number in 0..2 * KEPT {
+            heard.taken_in(Timestamp(1), &format!("early {number}"), Timestamp(1));
+            heard.taken_in(Timestamp(1), &format!("1.{number:016x}.1"), Timestamp(1));
+        }
+        assert_eq!((heard.lines.len(), heard.early.len(), heard.unjudged.len()), (KEPT, KEPT, KEPT));
         assert!(!heard.is_overdue(Timestamp(1_000), 2_000) && heard.is_overdue(Timestamp(2_001), 2_000));
         assert!(!heard.is_overdue(Timestamp(2 + KEPT_MS), 0));
         for number in 0..2 * NAMES {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// Questions wait so long for an answer before they are asked again.
 const ASK_AGAIN_MS: u64 = 2_000;
 /// A holder that answers nothing for so long, while the network does, is taken for gone.
-const SILENT_MS: u64 = 6_000;
+const SILENT_MS: u64 = 5_000;
 /// Deliveries that one question names.
 pub(super) const NAMED: usize = 24;
 

@@ -3,6 +3,7 @@
 //! `accept` and `refuse` answer the latest wish, `settled` the latest question; `learn` is what another
 //! node took in. What a wish's answer is waited for is told by nothing here.
 
+mod crowd;
 mod failover;
 
 use proptest::prelude::*;

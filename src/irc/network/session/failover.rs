@@ -90,9 +90,11 @@ impl Session {
     }
 
     /// Another holder came into a channel, after us.
-    pub(super) fn fellow_came(&mut self, nick: &str, key: &str) {
-        if self.channels.get(key).is_some_and(|channel| channel.holders.carries()) {
-            self.tell_fellow(nick, "carries", key, "");
+    pub(super) fn fellow_came(&mut self, now: Timestamp, nick: &str, key: &str) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let moment = channel.heard.other_came(now);
+        if channel.holders.carries() {
+            self.tell_fellow(nick, "carries", key, &moment.0.to_string());
         }
     }
 
@@ -209,13 +211,10 @@ impl Session {
         let key = self.fold(channel);
         let now = self.line.as_ref().map(|line| line.heard).unwrap_or_default();
         let Some(channel) = self.channels.get_mut(&key) else { return };
-        // What was said while we were here we hear sooner or later.
-        let hears = match channel.place {
-            Place::Joined { since_ms } => origin.said_at.0 >= since_ms,
-            _ => false,
-        };
-        let hands_in = channel.holders.carries() && now >= channel.heard.not_before;
-        channel.heard.taken_in(now, &origin.external_id, hears && !hands_in);
+        let joined = matches!(channel.place, Place::Joined { .. });
+        if joined && !(channel.holders.carries() && now >= channel.heard.not_before) {
+            channel.heard.taken_in(now, &origin.external_id, origin.said_at);
+        }
     }
 
     /// Somebody said something: it is handed in now, or kept until another holder has done so.
@@ -230,7 +229,7 @@ impl Session {
         while let Some(channel) = self.channels.get_mut(key)
             && channel.holders.carries()
             && now >= channel.heard.not_before
-            && let Some(spoken) = channel.heard.next()
+            && let Some(spoken) = channel.heard.next(now)
         {
             self.hand_in(key, spoken);
         }
@@ -330,7 +329,10 @@ impl Session {
                     self.fellow_carries(now, nick, &key, *agreement == "given");
                 }
             }
-            ("carries" | "took", _) => {
+            ("carries" | "took", rest) => {
+                if let Some(moment) = rest.first().and_then(|moment| moment.parse().ok()) {
+                    channel.heard.came(now, Timestamp(moment));
+                }
                 let is_carrier = channel.holders.carries();
                 if channel.holders.yield_to(&own, &nick_key, verb == "took") {
                     channel.step_down();

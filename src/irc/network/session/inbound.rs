@@ -77,7 +77,8 @@ impl Session {
             return;
         }
         line.taken_in += 1;
-        let said_at = tag(message, "time").and_then(clock::parse).unwrap_or(now).min(now);
+        let said_at = tag(message, "time").and_then(clock::parse).map(|at| at.min(now));
+        let said_at = said_at.unwrap_or_else(|| channel.heard.moment(now));
         channel.state.heard_until = channel.state.heard_until.max(Some(said_at));
         let mut external_id = tag(message, "msgid").map(str::to_owned).unwrap_or_default();
         let is_named = !external_id.is_empty();

@@ -53,7 +53,7 @@ impl Session {
                     return self.joined(now, channel);
                 }
                 if self.is_fellow(nick) {
-                    self.fellow_came(nick, &channel_key);
+                    self.fellow_came(now, nick, &channel_key);
                 }
                 self.people.arrived(&key, &channel_key);
                 if let (Some(account), Some(user)) = (account, self.people.meet(&key, nick)) {
@@ -111,6 +111,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&key) else { return };
         channel.place = Place::Joined { since_ms: now.0 };
         channel.holders.left_them();
+        channel.heard.comes();
         (channel.state.topic, channel.state.topic_locked) = (None, None);
         let heard_until = channel.state.heard_until;
         self.people.list(&key);

@@ -138,7 +138,7 @@ fn whoever_is_asked_answers_from_its_log() {
     carrying().check(
         "
         < :relay2!u@h JOIN #c
-        > NOTICE relay2 :^AMULTICHAT carries #c^A
+        > NOTICE relay2 :^AMULTICHAT carries #c 1000000^A
         < :relay2!u@h NOTICE relay :^AMULTICHAT ask #c 7 AQEBAQEBAQE AgICAgICAgI^A
         ask about 1 2
         settled 10
@@ -171,9 +171,6 @@ fn a_holder_that_does_not_answer_is_passed_over_and_gives_way_when_it_wakes() {
         > PING mc
         +2000
         > NOTICE relay2 :^AMULTICHAT ask #c 3 AQEBAQEBAQE^A
-        > PING mc
-        +2000
-        > NOTICE relay2 :^AMULTICHAT ask #c 4 AQEBAQEBAQE^A
         > PING mc
         < :srv PONG srv mc
         +1000
@@ -217,7 +214,7 @@ fn two_halves_of_a_network_that_meet_agree_on_one() {
     carrying().check(
         "
         < :relay2!u@h JOIN #c
-        > NOTICE relay2 :^AMULTICHAT carries #c^A
+        > NOTICE relay2 :^AMULTICHAT carries #c 1000000^A
         < :relay2!u@h NOTICE relay :^AMULTICHAT carries #c^A
         > NOTICE relay2 :^AMULTICHAT carries #c^A
         deliver 1 #c alice one
@@ -229,8 +226,8 @@ fn two_halves_of_a_network_that_meet_agree_on_one() {
     coming(other, "relay", "info #c: carried by this node from now on\nnote carrier/#c = this node").check(
         "
         < :aelay!u@h JOIN #c
-        > NOTICE aelay :^AMULTICHAT carries #c^A
-        < :aelay!u@h NOTICE relay :^AMULTICHAT carries #c^A
+        > NOTICE aelay :^AMULTICHAT carries #c 1000000^A
+        < :aelay!u@h NOTICE relay :^AMULTICHAT carries #c 1000000^A
         info #c: carried by aelay from now on
         note carrier/#c = aelay
         deliver 1 #c alice one
@@ -257,6 +254,7 @@ fn what_people_say_is_handed_in_by_one() {
     assert_eq!(said.len(), 5);
     let mut run = standing_by();
     run.transcript.clear();
+    run.input("< :relay2!u@h NOTICE relay :^AMULTICHAT carries #c 999999^A");
     // Of carol, the log is ahead of the network.
     run.input(&format!("learn #c carol {} hi", id(&said[4])));
     for text in ["one", "two", "two", "three"] {
@@ -276,10 +274,10 @@ fn what_people_say_is_handed_in_by_one() {
     run.input("+1");
     let again: Vec<String> = run.transcript.iter().filter(|line| line.starts_with("Text")).cloned().collect();
     assert_eq!(
-        again[..3].iter().map(|line| id(line)).collect::<Vec<_>>(),
-        said[2..].iter().map(|line| id(line)).collect::<Vec<_>>()
+        again[..2].iter().map(|line| id(line)).collect::<Vec<_>>(),
+        said[2..4].iter().map(|line| id(line)).collect::<Vec<_>>()
     );
-    assert!(again[3].ends_with(": four") && again.len() == 4, "{again:?}");
+    assert!(again[2].ends_with(": four") && again.len() == 3, "{again:?}");
 }
 
 #[test]
