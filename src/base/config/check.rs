@@ -274,6 +274,11 @@ mod tests {
         check("irc: {listen: [{address: '::1:6667'}]}", "irc.listen[0].address: ");
         check("irc: {flood: {burst: 0}}", "irc.flood: burst and per_second");
         check("irc: {networks: {a: {address: 'h:1', nick: '1a'}}}", "irc.networks.a.nick: is not a nick");
+        for (nick, problem) in [("a b", "`a b` is not a nick"), ("M", "`M` is this node's own nick")] {
+            let text =
+                format!("irc: {{networks: {{a: {{address: 'h:1', nick: m, failover_with: ['{nick}']}}}}}}");
+            check(&text, &format!("irc.networks.a.failover_with: {problem}"));
+        }
         check(
             "irc: {networks: {a: {address: 'h:1', nick: m, sasl: {account: a}}}}",
             "irc.networks.a.sasl: needs `password` or",

@@ -14,53 +14,44 @@
 //! channel's policy decides about those. Nothing is carried before an operator agreed, and single people
 //! can be kept out (`session/commands`). Identities hang on accounts, then on nicks (`people`).
 //!
-//! # Several nodes on one link: a design, not built
+//! # Several nodes on one link
 //!
-//! Today a link is carried by each node that is configured to carry it: configure one. (Two would say
-//! everything twice, and hand in what the other says; `ignore:` with the other's nick stops the latter
-//! alone.) What failover needs, for whoever builds it:
+//! Nodes that name each other in `failover_with:` hold their links together: one carries a channel at a
+//! time, and when it goes the next goes on from there. None of that needs a clock, an election, or the
+//! nodes to see each other; the channel on the network is what they agree by.
 //!
-//! - **Who carries: the channel itself says.** Every holder joins with a nick of its own and knows the
-//!   others' nicks by its configuration (`fellows:`; they are ignored as by `ignore:`). Those who are in
-//!   the list of names when we join are *ahead* of us; who joins later is behind us. A fellow's `PART`,
-//!   `QUIT`, kick, or change to another nick takes it out of those ahead. A holder carries when nobody is
-//!   ahead of it and the list of names is complete. One server orders joins and leaves for all, so at most
-//!   one carries, without clocks, and a holder that comes back goes behind. No act and no heartbeat
-//!   between nodes is needed for that. The kernel of a killed process closes its connection at once; a
-//!   machine that vanishes is noticed when the ircd's ping times out, so for 10 s there, a signed packet
-//!   between nodes must say who is alive, and a standby that misses it for 5 s asks by `PING` as CTCP,
-//!   answered by the carrier alone, before it takes over.
-//! - **What counts as proof.** The ircd shows a standby every line of the carrier before it shows its
-//!   leave, on one connection. So a standby that was in the channel all the time knows exactly what was
-//!   said, and says the rest.
-//! - **Ticking off.** A standby makes the lines of a held delivery once, keeps them, and strikes a line
-//!   when a fellow ahead says it: the first of that sender whose next line it is; what the same sender
-//!   said before is thereby proved, too. The last line struck, the delivery is reported as delivered. A
-//!   line that matches nothing is kept (at most 4,096 a channel) and looked at when a delivery arrives:
-//!   the carrier may be ahead of our log. Both must make the same lines: `room` has to be that of the
-//!   longest prefix there can be, and marks of time, quotes and edits may depend only on the event, not
-//!   on what this node happened to know. With message tags, a client tag with the event's id replaces the
-//!   comparison.
-//! - **What a returning holder missed** is the hard part: others said lines while it was away, and it
-//!   saw none of them. Its rows of that time would never be ticked off, fill the
-//!   `limits::DELIVERY_WINDOW` so that nothing behind them comes to be compared, and be said again at
-//!   the next takeover. So the carrier must tell how far it has come: a signed packet with, for each
-//!   sender's lane, the last event that the network confirmed, on request by a holder that joins and
-//!   then every 2 s. For one that returns after the carrier of its absence died as well, it must be in
-//!   the log: an act of the carrying node at most every minute and at each takeover, by which all holders
-//!   drop the rows before it. What was said since the last of these acts is in doubt in that case alone,
-//!   and is said again, marked with its time.
-//! - **Inwards.** Only the carrier hands in what it hears. A standby keeps the last 1,000 lines and,
-//!   having taken over, looks up the channel's history and hands in those that it lacks, compared with
-//!   origins on this link by `msgid`, else by nick and text as the longest common run in the order of the
-//!   channel. It waits for the log of the dead node as far as any peer has it. The identity of a network's
-//!   person is made by a node, so after a takeover a nick is another identity: order by sender holds by
-//!   nick, not by identity, until the identities of a link are made from a secret that its holders share.
-//! - **When holders live and do not see each other.** If only the overlay between them is cut, the
-//!   channel still orders them: one carries, and the other's rows wait. If the IRC network is split, each
-//!   half has a carrier of its own, as each half has people of its own; at the join, each sees the other
-//!   join. Then the nick that stands first in `fellows:` goes on, and what either said in its half stays
-//!   said: people of one half do not get the lines of the other, which IRC never gives them.
+//! - **Who carries** (`holders`): whoever was in the channel when we came in is ahead of us, and we carry
+//!   when nobody is. The kernel of a killed process closes its connection at once, and the ircd tells
+//!   everybody. A holder that is ahead, has something to do and answers nothing for 5 s, while the network
+//!   does, is passed over; when it wakes it is told so and gives way. Holders that the two halves of a
+//!   netsplit bring together both carry: the one with the smaller nick goes on.
+//! - **Outwards** (`strike`): every holder has the deliveries in its outbox. One ircd shows a line of the
+//!   one that carries to the others before it shows its leave, so those strike a delivery out, line by
+//!   line, as they see it said, and what its author said before with it. What they see before their log
+//!   knows it is kept until it does.
+//! - **What one did not see**, for it was away or the other said it in words it did not foresee, it asks in
+//!   a private notice: is there anything left to be done for these events? The node that is asked looks
+//!   into its log and its outbox (`Node::is_settled`).
+//! - **Inwards** (`heard`): the one that carries hands in; the others keep what they hear until they see in
+//!   the log that it was taken in, and hand in the rest when they take over. Lines have the same ids with
+//!   all holders, so what the dead one took in and told nobody comes out as a double when it is back, and
+//!   nobody is shown it (`node/doubles.rs`).
+//!
+//! Simulated in `transcripts/crowd.rs`, with real processes in `tests/it/failover.rs`. What can go wrong:
+//!
+//! - A holder that comes back when no other is there says what waits in its outbox: also what the other
+//!   said meanwhile, marked with its time. The same holds if the other dies before the one that came back
+//!   has asked it about everything (it asks about 24 at a time, as fast as flood control lets it).
+//! - One that was only frozen may say up to 16 lines, already under way, that the other has said. So may
+//!   one that loses the network together with the other, and is back first.
+//! - A line that one took in and told nobody may be shown twice if the other heard it in another stretch of
+//!   two minutes, by its clock or by the network's time.
+//! - A person of the network is another identity with each node, as identities are made from a node's
+//!   secret: order by sender holds by nick, and bans and roles of Multichat have to be given for both. What
+//!   operators do on the network in the moment when nobody carries stays there.
+//! - `!mc stop` and `!mc mute` are heard by the holders that are there. What was allowed is told to the
+//!   others.
+//! - Whoever has the nick of another holder can keep the link silent: let services protect the nicks.
 
 mod channel;
 mod clock;

@@ -58,7 +58,6 @@ fn what_both_took_in_is_shown_once_everywhere() {
     let mut late = Site::new("d");
     late.peer_says(NodeId([9; 32]), Packet::Events { parcels: one.parcels(), more: false });
     assert_eq!(late.times("hi"), 2);
-    assert_eq!(one.hears("bob", "2", "hi").event, other.hears("bob", "2", "hi").event);
 }
 
 #[test]
