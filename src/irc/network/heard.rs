@@ -50,8 +50,8 @@ pub(super) struct Heard {
     /// The moment at which we came, by the clock of the holder that carried then: what it took in of
     /// earlier lines we did not hear.
     came: Option<Timestamp>,
-    /// What was taken in before that is known.
-    unjudged: VecDeque<(String, Timestamp)>,
+    /// What was taken in before that is known: when it came, its id, and when it was said.
+    unjudged: VecDeque<(Timestamp, String, Timestamp)>,
     /// The moment at which another holder came, by our clock.
     other_came: Timestamp,
     /// How many equal lines of a turn were handed in.
@@ -107,9 +107,14 @@ impl Heard {
         while self.lines.len() > KEPT || self.lines.front().is_some_and(is_old) {
             self.lines.pop_front();
         }
-        let is_old = |(at, ..): &(Timestamp, String, Option<u64>)| now.since_ms(*at) > KEPT_MS;
-        while self.early.len() > KEPT || self.early.front().is_some_and(is_old) {
+        while self.early.len() > KEPT
+            || self.early.front().is_some_and(|early| now.since_ms(early.0) > KEPT_MS)
+        {
             self.early.pop_front();
+        }
+        let is_old = |one: &(Timestamp, String, Timestamp)| now.since_ms(one.0) > KEPT_MS;
+        while self.unjudged.len() > KEPT || self.unjudged.front().is_some_and(is_old) {
+            self.unjudged.pop_front();
         }
     }
 
@@ -129,14 +134,23 @@ impl Heard {
     /// The holder that carries saw us come at that moment.
     pub fn came(&mut self, now: Timestamp, moment: Timestamp) {
         self.came = Some(moment);
-        for (id, said_at) in std::mem::take(&mut self.unjudged) {
+        for (_, id, said_at) in std::mem::take(&mut self.unjudged) {
             self.taken_in(now, &id, said_at);
         }
     }
 
+    /// We carry, and nobody told us when we came: we know it by our own clock.
+    pub fn carries(&mut self, now: Timestamp, since: Timestamp) {
+        self.came(now, self.came.unwrap_or(since));
+    }
+
     /// Another holder came: of the lines from here on it can know that it heard them.
-    pub fn other_came(&mut self, now: Timestamp) -> Timestamp {
+    pub fn other_came(&mut self, now: Timestamp) {
         self.other_came = now.max(self.other_came);
+    }
+
+    /// When the last of them came.
+    pub fn others_since(&self) -> Timestamp {
         self.other_came
     }
 
@@ -154,11 +168,8 @@ impl Heard {
             _ if hash.is_none() => true,
             Some(came) => said_at > came,
             None => {
-                self.unjudged.push_back((id.to_owned(), said_at));
-                if self.unjudged.len() > KEPT {
-                    self.unjudged.pop_front();
-                }
-                return;
+                self.unjudged.push_back((now, id.to_owned(), said_at));
+                return self.forget_old(now);
             }
         };
         if is_heard {
@@ -200,12 +211,7 @@ impl Heard {
     }
 
     /// The next line to hand in, named. What others took in and we do not know of by now comes too late.
-    pub fn next(&mut self, now: Timestamp) -> Option<Spoken> {
-        // Where nobody said when we came, we heard it all.
-        for (id, _) in std::mem::take(&mut self.unjudged) {
-            let hash = self.number(&id).map(|mark| mark.hash);
-            self.strike(now, &id, hash);
-        }
+    pub fn next(&mut self) -> Option<Spoken> {
         self.early.clear();
         let mut line = self.lines.pop_front()?;
         if line.id().is_empty() {
@@ -232,7 +238,7 @@ mod tests {
     }
 
     fn ids(heard: &mut Heard) -> Vec<String> {
-        std::iter::from_fn(|| heard.next(Timestamp(9))).map(|line| line.id().to_owned()).collect()
+        std::iter::from_fn(|| heard.next()).map(|line| line.id().to_owned()).collect()
     }
 
     #[test]
@@ -267,7 +273,7 @@ mod tests {
             heard.keep(line(1, "carol", body, ""));
         }
         heard.taken_in(Timestamp(5), "m2", Timestamp(1));
-        let left: Vec<String> = std::iter::from_fn(|| heard.next(Timestamp(9)))
+        let left: Vec<String> = std::iter::from_fn(|| heard.next())
             .map(|line| format!("{}{}", line.nick, line.content.body))
             .collect();
         assert_eq!(left, ["carola", "carolb", "bobc", "carolc"]);
@@ -282,7 +288,7 @@ mod tests {
         }
         assert_eq!(ids(&mut heard), ["m4"]);
         heard.taken_in(Timestamp(1), "m5", Timestamp(1));
-        assert!(heard.next(Timestamp(1)).is_none() && heard.early.is_empty());
+        assert!(heard.next().is_none() && heard.early.is_empty());
     }
 
     #[test]
@@ -304,8 +310,16 @@ mod tests {
             assert_eq!(other.lines.len(), 1);
             assert_eq!(ids(&mut other), names[1..]);
         }
-        assert_eq!((one.other_came(Timestamp(5)), one.moment(Timestamp(5))), (Timestamp(5), Timestamp(6)));
-        assert_eq!((one.other_came(Timestamp(4)), one.moment(Timestamp(9))), (Timestamp(5), Timestamp(9)));
+        one.other_came(Timestamp(5));
+        assert_eq!((one.others_since(), one.moment(Timestamp(5))), (Timestamp(5), Timestamp(6)));
+        one.other_came(Timestamp(4));
+        assert_eq!((one.others_since(), one.moment(Timestamp(9))), (Timestamp(5), Timestamp(9)));
+        // Who carries itself knows by its own clock when it came.
+        let mut first = Heard::default();
+        first.keep(line(2, "bob", "hi", ""));
+        first.taken_in(Timestamp(3), &names[0], Timestamp(2));
+        first.carries(Timestamp(3), Timestamp(1));
+        assert!(first.lines.is_empty());
     }
 
     #[test]

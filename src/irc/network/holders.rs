@@ -23,6 +23,8 @@ pub(super) struct Holders {
     /// Who was, and has not left, and since when a question to them is unanswered.
     ahead: BTreeMap<String, Option<u64>>,
     carries: bool,
+    /// We carried, and slept: whether we still do is to be found out.
+    is_suspended: bool,
     question: Option<Question>,
     /// Others answer that much is done that we know nothing of: we ask on without waiting.
     pub is_behind: bool,
@@ -75,11 +77,29 @@ impl Holders {
 
     /// Takes the link over if nobody is ahead. Whether we carry since this moment.
     pub fn take_over(&mut self) -> bool {
-        let begins = !self.carries && self.is_listed && self.ahead.is_empty();
+        let is_free = self.is_listed && !self.is_suspended && self.ahead.is_empty();
+        let begins = is_free && !self.carries;
         if begins {
             (self.carries, self.question, self.is_behind) = (true, None, false);
         }
         begins
+    }
+
+    /// We slept: another may have taken over. Whether that makes a difference.
+    pub fn suspend(&mut self) -> bool {
+        let carried = std::mem::take(&mut self.carries);
+        self.is_suspended |= carried;
+        carried
+    }
+
+    /// We know by now what happened while we slept.
+    pub fn resume(&mut self) {
+        self.is_suspended = false;
+    }
+
+    /// Whether we are to find out whether we still carry.
+    pub fn is_suspended(&self) -> bool {
+        self.is_suspended
     }
 
     /// Another carries as well: who has the smaller nick goes on, unless `must`. Whether we gave way.
@@ -169,6 +189,14 @@ mod tests {
         assert!(b.yield_to("b", "a", false) && !b.carries() && !b.take_over());
         assert!(a.yield_to("a", "b", true), "who was taken for gone gives way");
         assert!(b.gone("a") && b.take_over());
+        let (mut awake, mut passed_over) = (carrying(), carrying());
+        assert!(awake.suspend() && !awake.carries() && !awake.take_over() && !awake.suspend());
+        awake.resume();
+        assert!(awake.take_over());
+        passed_over.suspend();
+        passed_over.yield_to("a", "b", true);
+        passed_over.resume();
+        assert!(!passed_over.take_over());
         let mut c = Holders::default();
         c.listed();
         assert!(!c.yield_to("c", "d", false) && !c.take_over(), "who does not carry believes them");

@@ -23,7 +23,7 @@
 //! - **Who carries** (`holders`): whoever was in the channel when we came in is ahead of us, and we carry
 //!   when nobody is. The kernel of a killed process closes its connection at once, and the ircd tells
 //!   everybody. A holder that is ahead, has something to do and answers nothing for 5 s, while the network
-//!   does, is passed over; when it wakes it is told so and gives way. Holders that the two halves of a
+//!   does, is passed over; when it wakes it says nothing before it has heard of that. Holders that the two halves of a
 //!   netsplit bring together both carry: the one with the smaller nick goes on.
 //! - **Outwards** (`strike`): every holder has the deliveries in its outbox. One ircd shows a line of the
 //!   one that carries to the others before it shows its leave, so those strike a delivery out, line by
@@ -42,8 +42,8 @@
 //! - A holder that comes back when no other is there says what waits in its outbox: also what the other
 //!   said meanwhile, marked with its time. The same holds if the other dies before the one that came back
 //!   has asked it about everything (it asks about 24 at a time, as fast as flood control lets it).
-//! - One that was only frozen may say up to 16 lines, already under way, that the other has said. So may
-//!   one that loses the network together with the other, and is back first.
+//! - One that loses the network together with the other, and is back first, may say up to 16 lines again
+//!   that it does not know to have arrived.
 //! - A line that one took in and told nobody may be shown twice if the other heard it in another stretch of
 //!   two minutes, by its clock or by the network's time.
 //! - A person of the network is another identity with each node, as identities are made from a node's

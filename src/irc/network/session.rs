@@ -133,6 +133,8 @@ pub(super) struct Session {
     last_token: u64,
     /// Questions of other holders, by token.
     inquiries: BTreeMap<u64, failover::Inquiry>,
+    /// When something happened last.
+    awake: Timestamp,
     /// Questions so far, ours and others'.
     questions: u64,
     /// Whether the network has welcomed us at least once.
@@ -209,6 +211,7 @@ impl Session {
             asked: BTreeMap::new(),
             last_token: 0,
             inquiries: BTreeMap::new(),
+            awake: Timestamp(0),
             questions: 0,
             welcomed: false,
             turn: String::new(),
@@ -336,6 +339,7 @@ impl Session {
 
     /// Something to carry to the network.
     pub fn deliver(&mut self, now: Timestamp, delivery: Delivery) {
+        self.is_awake(now);
         match &delivery.news.what {
             What::Linked(link) => self.link(now, link, delivery.news.channel),
             What::Unlinked(link) => self.unlink(now, link),
@@ -350,6 +354,7 @@ impl Session {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Timestamp) {
+        self.is_awake(now);
         let Some(line) = &mut self.line else { return };
         let silent = now.since_ms(line.heard);
         let fence_late = line.fences.front().is_some_and(|fence| now.since_ms(fence.sent) >= GONE_MS);
@@ -377,6 +382,7 @@ impl Session {
 
     /// What became of a wish.
     pub fn answered(&mut self, now: Timestamp, token: u64, answer: Result<Option<EventId>, (Kind, String)>) {
+        self.is_awake(now);
         match (self.asked.remove(&token), answer) {
             (Some(Asked::Spoke { author, body, id, .. }), Ok(Some(event))) => {
                 self.known.keep(event, Sort::Words, &author, true, &body);
@@ -420,6 +426,7 @@ impl Session {
 
     /// A message of the server.
     pub fn receive(&mut self, now: Timestamp, message: Message) {
+        self.is_awake(now);
         let Some(line) = &mut self.line else { return };
         line.heard = now;
         if let Command::PING(token, _) = &message.command {
@@ -453,7 +460,7 @@ impl Session {
         self.labelled(message);
         match &message.command {
             Command::Response(response, args) => return self.response(now, *response, args),
-            Command::PONG(a, b) => return self.pong(&[Some(a.as_str()), b.as_deref()]),
+            Command::PONG(a, b) => return self.pong(now, &[Some(a.as_str()), b.as_deref()]),
             Command::CAP(_, sub, a, b) => return self.capabilities(*sub, b.as_deref().or(a.as_deref())),
             Command::BATCH(reference, sort, args) => {
                 return self.batch(now, reference, sort.as_ref(), args.as_deref(), message);

@@ -34,6 +34,10 @@ const OVERDUE_MS: u64 = 1_000;
 const BEHIND_MS: u64 = 100;
 /// After a takeover, lines wait so long for what the dead holder told of them.
 const GATHER_MS: u64 = 1_000;
+/// Where nothing happened for so long we slept: otherwise time alone wakes us once a second.
+const SLEPT_MS: u64 = 3_000;
+/// What we ask the network after that.
+pub(super) const AWAKE: &str = "mcawake";
 /// A list of names that does not end for so long is taken as it is.
 const LISTING_MS: u64 = 30_000;
 /// Other nicks that a holder may have while its own is taken.
@@ -74,6 +78,37 @@ impl Session {
             || self.channels.get(key).is_some_and(|channel| channel.holders.carries())
     }
 
+    /// Something happens. If nothing did for so long that we must have slept, another may have taken over,
+    /// and we hear of it before the network answers us.
+    pub(super) fn is_awake(&mut self, now: Timestamp) {
+        let before = std::mem::replace(&mut self.awake, now);
+        if before == Timestamp(0) || now.since_ms(before) < SLEPT_MS {
+            return;
+        }
+        let suspend = |channel: &mut super::Channel| {
+            let carried = channel.holders.suspend();
+            if carried {
+                channel.step_down();
+            }
+            carried
+        };
+        if self.channels.values_mut().map(suspend).filter(|carried| *carried).count() > 0 {
+            self.control(Command::PING(AWAKE.into(), None));
+        }
+    }
+
+    /// The network answered since we woke up.
+    pub(super) fn awoke(&mut self, now: Timestamp) {
+        let suspended = self.channels.iter_mut().filter(|(_, channel)| channel.holders.is_suspended());
+        let keys: Vec<String> = suspended
+            .map(|(key, channel)| {
+                channel.holders.resume();
+                key.clone()
+            })
+            .collect();
+        keys.iter().for_each(|key| self.reconsider(now, key));
+    }
+
     /// Another holder left a channel, or all.
     pub(super) fn fellow_gone(&mut self, now: Timestamp, nick: &str, channel: Option<&str>) {
         let keys: Vec<String> = match channel {
@@ -92,9 +127,10 @@ impl Session {
     /// Another holder came into a channel, after us.
     pub(super) fn fellow_came(&mut self, now: Timestamp, nick: &str, key: &str) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        let moment = channel.heard.other_came(now);
+        channel.heard.other_came(now);
         if channel.holders.carries() {
-            self.tell_fellow(nick, "carries", key, &moment.0.to_string());
+            let moment = channel.heard.others_since().0.to_string();
+            self.tell_fellow(nick, "carries", key, &moment);
         }
     }
 
@@ -121,10 +157,20 @@ impl Session {
             return;
         }
         let Some(channel) = self.channels.get_mut(key) else { return };
-        if matches!(channel.place, Place::Joined { .. }) && channel.holders.take_over() {
+        if let Place::Joined { since_ms } = channel.place
+            && channel.holders.take_over()
+        {
+            channel.heard.carries(now, Timestamp(since_ms));
             channel.heard.not_before = now.plus_ms(GATHER_MS);
+            let others_since = channel.heard.others_since();
             self.out.push(Output::Inform(format!("{}: carried by this node from now on", channel.name)));
             self.ask_consent(now, key);
+            // Whoever came before we carried was not told when.
+            let there = self.people.of_channel(key).map(|(_, user)| user.nick.clone());
+            let behind: Vec<String> = there.filter(|nick| self.is_fellow(nick)).collect();
+            for nick in behind.iter().filter(|_| others_since > Timestamp(0)) {
+                self.tell_fellow(nick, "carries", key, &others_since.0.to_string());
+            }
         }
         self.note_carrier(key);
     }
@@ -138,6 +184,7 @@ impl Session {
             (true, ..) => OURSELVES.to_owned(),
             (false, Some(only), None) => only.clone(),
             (false, Some(_), Some(_)) => return,
+            (false, None, _) if holders.is_suspended() => return,
             (false, None, _) => String::new(),
         };
         drop(ahead);
@@ -229,7 +276,7 @@ impl Session {
         while let Some(channel) = self.channels.get_mut(key)
             && channel.holders.carries()
             && now >= channel.heard.not_before
-            && let Some(spoken) = channel.heard.next(now)
+            && let Some(spoken) = channel.heard.next()
         {
             self.hand_in(key, spoken);
         }
@@ -378,6 +425,7 @@ impl Session {
 
     /// The node answered a question of another holder.
     pub fn settled(&mut self, now: Timestamp, token: u64, settled: &[bool]) {
+        self.is_awake(now);
         let Some(Inquiry { nick, channel: key, number }) = self.inquiries.remove(&token) else { return };
         let Some(channel) = self.channels.get(&key) else { return };
         let role = if channel.holders.carries() { "carries" } else { "waits" };

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use irc::proto::message::Tag;
 use irc::proto::{Command, Message};
 
+use super::failover::AWAKE;
 use super::{
     BATCH, ECHO_PATIENCE_MS, Fence, JOIN_PATIENCE_MS, MUTED_MS, Output, REJOIN_FIRST_MS, REJOIN_MAX_MS,
     SILENCE_MS, Session, UNCONFIRMED, report_output,
@@ -235,7 +236,10 @@ impl Session {
         self.out.push(Output::Send(Command::PING(format!("mc{number}"), None).into()));
     }
 
-    pub(super) fn pong(&mut self, tokens: &[Option<&str>]) {
+    pub(super) fn pong(&mut self, now: Timestamp, tokens: &[Option<&str>]) {
+        if tokens.contains(&Some(AWAKE)) {
+            return self.awoke(now);
+        }
         let Some(line) = &mut self.line else { return };
         let number = tokens.iter().flatten().find_map(|token| token.strip_prefix("mc")?.parse::<u64>().ok());
         let Some(fence) =

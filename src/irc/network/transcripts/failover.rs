@@ -209,6 +209,47 @@ fn a_holder_that_does_not_answer_is_passed_over_and_gives_way_when_it_wakes() {
 }
 
 #[test]
+fn who_slept_finds_out_first_whether_it_still_carries() {
+    let mut run = carrying();
+    run.check(
+        "
+        deliver 1 #c alice one
+        > PRIVMSG #c :<alice> one
+        > PING mc1
+    ",
+    );
+    run.now = run.now.plus_ms(10_000);
+    run.check(
+        "
+        deliver 2 #c alice two
+        > PING mcawake
+        < :bob!u@h PRIVMSG #c :hi
+        < :srv PONG srv mc1
+        delivered 1
+        < :relay2!u@h NOTICE relay :^AMULTICHAT took #c^A
+        note carrier/#c = relay2
+        < :relay2!u@h PRIVMSG #c :<a\u{200b}lice> two
+        delivered 2
+        < :srv PONG srv mcawake
+        < :relay2!u@h QUIT :gone
+        info #c: carried by this node from now on
+        note carrier/#c = this node
+    ",
+    );
+    run.now = run.now.plus_ms(10_000);
+    run.check(
+        "
+        deliver 3 #c alice three
+        > PING mcawake
+        < :srv PONG srv mcawake
+        info #c: carried by this node from now on
+        > PRIVMSG #c :<alice> three
+        > PING mc2
+    ",
+    );
+}
+
+#[test]
 fn two_halves_of_a_network_that_meet_agree_on_one() {
     // `relay` is before `relay2`: it goes on.
     carrying().check(
