@@ -10,6 +10,7 @@ pub mod hub;
 pub mod isupport;
 pub mod line;
 pub mod mask;
+pub mod metadata;
 pub mod modes;
 pub mod names;
 pub mod render;

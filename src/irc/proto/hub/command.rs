@@ -41,6 +41,7 @@ const COMMANDS: &[(&str, usize, Who, Handler)] = &[
     ("LIST", 0, Who::Registered, Hub::list),
     ("LUSERS", 0, Who::Registered, Hub::lusers_command),
     ("MARKREAD", 0, Who::Registered, Hub::markread),
+    ("METADATA", 2, Who::Anybody, Hub::metadata),
     ("MODE", 1, Who::Registered, Hub::mode),
     ("MONITOR", 1, Who::Registered, Hub::monitor),
     ("MOTD", 0, Who::Registered, Hub::motd_command),

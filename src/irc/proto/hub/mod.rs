@@ -28,6 +28,7 @@ mod invite;
 mod list;
 mod login;
 mod message;
+mod metadata;
 mod mode;
 mod monitor;
 mod multiline;
@@ -55,6 +56,7 @@ use super::accounts::Accounts;
 use super::caps::Cap;
 use super::line::{Input, Line};
 use super::mask::Face;
+use super::metadata::Metadata;
 use super::modes::Modes;
 use super::names::Names;
 use super::respond::{self, Wanted};
@@ -170,6 +172,7 @@ pub struct Hub {
     rooms: BTreeMap<ChannelId, Room>,
     by_name: BTreeMap<String, ChannelId>,
     cursors: BTreeMap<(String, ChannelId), u64>,
+    metadata: Metadata,
     /// Read markers of persons, by target.
     markers: BTreeMap<(String, String), Timestamp>,
     requests: BTreeMap<u64, Request>,
@@ -266,6 +269,7 @@ impl Hub {
             rooms: BTreeMap::new(),
             by_name: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            metadata: Metadata::default(),
             markers: BTreeMap::new(),
             requests: BTreeMap::new(),
             queries: BTreeMap::new(),

@@ -144,6 +144,7 @@ impl Hub {
         self.fan_out(news, &Fresh { speaker: None, live: None });
         self.show_sign(news);
         self.show_away(news);
+        self.show_metadata(news);
         if let Some(person) = self.persons.get(&identity).cloned() {
             if let Some(user) = self.users.get_mut(&person) {
                 user.invited.remove(&news.channel);
@@ -396,6 +397,7 @@ impl Hub {
         if !caps.has(Cap::NoImplicitNames) {
             self.show_names(client, channel);
         }
+        self.sync_on_join(client, channel);
         if replays {
             self.ask_history(client, channel);
         }
