@@ -31,9 +31,9 @@ const PACE: Duration = Duration::from_millis(10);
 const CROWD: usize = 2000;
 /// Whatever takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Tells this program, run by itself, to be the floor.
 /// What the floor says once it sends to a client.
 const FLOOR_HELLO: &[u8] = b"hello\n";
+/// Tells this program, run by itself, to be the floor.
 const FLOOR: &str = "MULTICHAT_BENCH_FLOOR";
 
 fn main() {

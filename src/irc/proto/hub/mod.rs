@@ -57,7 +57,7 @@ use super::caps::Cap;
 use super::line::{Input, Line};
 use super::mask::Face;
 use super::metadata::Metadata;
-use super::modes::Modes;
+use super::modes::{Change, Modes};
 use super::names::Names;
 use super::respond::{self, Wanted};
 use super::session::{ClientId, Peer, Session, Stage};
@@ -251,6 +251,8 @@ struct Request {
     at: Timestamp,
     /// A message as the client wrote it.
     live: Option<Arc<render::Live>>,
+    /// What else the client's MODE asked for: it is done once this is answered.
+    beside: Vec<Change>,
 }
 
 impl Hub {
@@ -368,6 +370,7 @@ impl Hub {
         }
         let (code, text) = respond::refusal(&request.wanted, refusal);
         self.reply(request.client, code, &[&request.target], &text);
+        self.do_beside(request);
     }
 
     /// Time passed: at least twice a second.
@@ -431,7 +434,8 @@ impl Hub {
         let (target, at, person) = (target.to_owned(), self.now, person.to_owned());
         let actor = Actor::Person { account: person.clone(), profile };
         let live = live.map(Arc::new);
-        self.requests.insert(tag, Request { client, person, wanted, target, group, at, live });
+        let beside = Vec::new();
+        self.requests.insert(tag, Request { client, person, wanted, target, group, at, live, beside });
         self.effects.push(Effect::Submit(Box::new(Submission {
             actor,
             intent,

@@ -104,7 +104,7 @@ impl Hub {
                 self.fan_out(news, &fresh);
                 self.revoked(news.channel, subject, *then);
             }
-            What::Changed(change) => self.policy_changed(news, change),
+            What::Changed(change) => self.policy_changed(news, change, request),
             What::Redacted { target, .. } => {
                 self.redacted.push_front(*target);
                 self.redacted.truncate(REDACTED);
@@ -191,6 +191,16 @@ impl Hub {
         }
     }
 
+    /// The same with the tags of what somebody did.
+    pub(super) fn tell_room_of(&mut self, channel: ChannelId, line: &Line, by: Option<&Identity>) {
+        let to: Vec<ClientId> =
+            self.rooms.get(&channel).map(|room| room.attached.iter().copied().collect()).unwrap_or_default();
+        for id in to {
+            let line = self.dress(line.clone(), id, by);
+            self.emit(id, line);
+        }
+    }
+
     pub(super) fn left(&mut self, channel: ChannelId, identity: Identity) {
         if let Some(room) = self.rooms.get_mut(&channel) {
             room.members.remove(&identity);
@@ -238,16 +248,7 @@ impl Hub {
         // To somebody who is not there it is a promise for when they come.
         let Some(before) = before.filter(|before| *before != role) else { return };
         let line = self.role_line(&news.channel_name, &news.author, subject, (before, role));
-        let said_by = news.author.identity;
-        let to: Vec<ClientId> = self
-            .rooms
-            .get(&news.channel)
-            .map(|room| room.attached.iter().copied().collect())
-            .unwrap_or_default();
-        for id in to {
-            let line = self.dress(line.clone(), id, Some(&said_by));
-            self.emit(id, line);
-        }
+        self.tell_room_of(news.channel, &line, Some(&news.author.identity));
     }
 
     fn profiled(&mut self, news: &News, before: &crate::chat::profile::Profile) {
