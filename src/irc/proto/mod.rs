@@ -2,6 +2,7 @@
 //! client of the listener sees. Nothing here awaits, locks or reads a clock.
 
 pub mod accounts;
+pub mod bans;
 pub mod caps;
 pub mod casemap;
 pub mod flood;

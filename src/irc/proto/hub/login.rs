@@ -553,5 +553,8 @@ impl Hub {
             }
         };
         self.reply(client, 900, &[&prefix, &name], &format!("You are now logged in as {name}"));
+        if self.person_of(client).is_some() {
+            self.bar(client);
+        }
     }
 }

@@ -19,6 +19,7 @@
 //! It must never show a line twice within one connection, show a live line of a channel before a
 //! replayed one, or show anybody a message before the node has made it durable.
 
+mod bans;
 mod channels;
 mod command;
 mod direct;
@@ -53,6 +54,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::accounts::Accounts;
+use super::bans::Bans;
 use super::caps::Cap;
 use super::line::{Input, Line};
 use super::mask::Face;
@@ -173,6 +175,7 @@ pub struct Hub {
     by_name: BTreeMap<String, ChannelId>,
     cursors: BTreeMap<(String, ChannelId), u64>,
     metadata: Metadata,
+    bans: Bans,
     /// Read markers of persons, by target.
     markers: BTreeMap<(String, String), Timestamp>,
     requests: BTreeMap<u64, Request>,
@@ -272,6 +275,7 @@ impl Hub {
             by_name: BTreeMap::new(),
             cursors: BTreeMap::new(),
             metadata: Metadata::default(),
+            bans: Bans::default(),
             markers: BTreeMap::new(),
             requests: BTreeMap::new(),
             queries: BTreeMap::new(),
@@ -308,9 +312,11 @@ impl Hub {
     }
 
     /// A client connected.
-    pub fn connected(&mut self, now: Timestamp, client: ClientId, peer: Peer) {
+    pub fn connected(&mut self, now: Timestamp, client: ClientId, peer: Peer) -> Vec<Effect> {
         self.now = now;
         self.sessions.insert(client, Session::new(peer, now));
+        self.bar(client);
+        self.take()
     }
 
     /// A client's connection is gone. Does nothing for one that the hub closed itself.
@@ -378,6 +384,7 @@ impl Hub {
         self.now = now;
         self.take_out_leftover();
         self.give_up_late();
+        self.end_bans();
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.check_alive(client);
             self.confirm(client);

@@ -303,7 +303,9 @@ impl Hub {
             };
             return self.reply(client, 433, &[&nick], why);
         }
-        self.admit(client, &nick);
+        if !self.bar(client) {
+            self.admit(client, &nick);
+        }
     }
 
     /// The nick of an account that is connected already: a further client goes by it.
@@ -368,7 +370,7 @@ impl Hub {
         }
     }
 
-    fn host_of(&self, client: ClientId, login: Option<&str>) -> String {
+    pub(super) fn host_of(&self, client: ClientId, login: Option<&str>) -> String {
         let Some(session) = self.sessions.get(&client) else { return String::new() };
         match (self.settings.cloak, login) {
             (false, _) => self.settings.server.clone(),

@@ -36,6 +36,9 @@ impl Hub {
         if let Some(rest) = key.strip_prefix("meta/") {
             return self.recall_metadata(rest, value);
         }
+        if let Some(rest) = key.strip_prefix("ban/") {
+            return self.bans.recall(rest, value);
+        }
         if let Some(channel) = key.strip_prefix("mode/") {
             return self.recall_modes(channel, value);
         }

@@ -4,6 +4,7 @@
 //! `* connect 1 host`, `* drop 1`, `* wait ms`, `* restart` (all connections gone, hub made anew
 //! from what the node kept), `* said @a:b #c text`.
 
+mod bans;
 mod metadata;
 
 use super::stand_in::StandIn;
@@ -70,7 +71,8 @@ impl World {
         match words.as_slice() {
             ["connect", client, host] => {
                 let peer = Peer { host: (*host).to_owned(), ..Peer::default() };
-                self.hub.connected(now, client.parse().unwrap(), peer);
+                let effects = self.hub.connected(now, client.parse().unwrap(), peer);
+                self.act(effects);
             }
             ["drop", client] => {
                 let effects = self.hub.disconnected(now, client.parse().unwrap(), "Connection closed");
