@@ -224,13 +224,17 @@ fn who_resigns_is_what_they_leave_themselves() {
     assert_eq!(granted, Some(resigned.id()), "what they are now is granted by their own word");
     // Neither under what they gave up nor on a device that claims not to know are they more.
     let back = scene.act(&anna, join_under(&anna, &old));
-    let mut laptop = anna.on("laptop").draft(&scene.replica, scene.now + 1, join_under(&anna.on("laptop"), &old));
+    let mut laptop =
+        anna.on("laptop").draft(&scene.replica, scene.now + 1, join_under(&anna.on("laptop"), &old));
     laptop.deps = vec![old.id()];
     let laptop = anna.on("laptop").sign(laptop);
     scene.late(&laptop);
     let joined = scene.act(&anna, join_under(&anna, &resigned));
     let words = scene.say(&anna, "just one of you now");
-    assert_eq!(scene.effective(&[&resigned, &back, &laptop, &joined, &words]), [true, false, false, true, true]);
+    assert_eq!(
+        scene.effective(&[&resigned, &back, &laptop, &joined, &words]),
+        [true, false, false, true, true]
+    );
     assert_eq!(scene.role(&anna), Role::Member);
     // The other is alone of that rank now: nobody votes who has resigned.
     let out = revoke(&berta, Standing::Out);

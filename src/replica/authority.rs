@@ -381,9 +381,9 @@ impl Authorities {
             return WHOLE;
         }
         let claim = Claim::of(lane);
-        let own = self.about(&lane.identity).filter(|(_, revocation)| {
-            revocation.rank == lane.rank && self.resigns(pasts, revocation)
-        });
+        let own = self
+            .about(&lane.identity)
+            .filter(|(_, revocation)| revocation.rank == lane.rank && self.resigns(pasts, revocation));
         let cuts = own.map(|(number, revocation)| match revocation.lane == lane.opening {
             true => revocation.seq + 1,
             false => self.left_by(pasts, &claim, (number, revocation)),
@@ -588,9 +588,8 @@ impl Authorities {
 
     /// Whether a revocation may end what has this rank: its author outranks it, or it is their own.
     fn reaches(&self, revocation: &Authority, rank: u32) -> bool {
-        let is_own = || {
-            self.lanes.get(&revocation.lane).is_some_and(|lane| lane.identity == revocation.subject)
-        };
+        let is_own =
+            || self.lanes.get(&revocation.lane).is_some_and(|lane| lane.identity == revocation.subject);
         revocation.rank < rank || (revocation.rank == rank && is_own())
     }
 

@@ -53,7 +53,8 @@ impl Meant {
         let is_exact = !first.is_empty() && !first.contains(['*', '?']);
         let meant = meant.chars().filter(|c| !"*?!@.:".contains(*c)).count();
         let is_one_word = !full.contains(char::is_whitespace) && !full.contains(char::is_control);
-        (is_one_word && !full.starts_with("m:") && (is_exact || meant >= MEANT_CHARS)).then_some(Self::Mask(full))
+        (is_one_word && !full.starts_with("m:") && (is_exact || meant >= MEANT_CHARS))
+            .then_some(Self::Mask(full))
     }
 
     /// The address, or network as `192.0.2.0/24`, that somebody wrote; `None` if it is none, or so wide

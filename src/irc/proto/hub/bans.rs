@@ -34,12 +34,7 @@ impl Hub {
         self.unban(client, line, Meant::net);
     }
 
-    fn ban(
-        &mut self,
-        client: ClientId,
-        line: &Line,
-        (meant, why): (impl Fn(&str) -> Option<Meant>, &str),
-    ) {
+    fn ban(&mut self, client: ClientId, line: &Line, (meant, why): (impl Fn(&str) -> Option<Meant>, &str)) {
         let minutes = line.params[0].parse::<u64>().ok().filter(|_| line.params.len() > 1);
         let words = &line.params[usize::from(minutes.is_some())..];
         let Some(meant) = meant(&words[0]) else {
@@ -80,7 +75,9 @@ impl Hub {
                 let by = self.called(client);
                 self.tell_opers(&format!("{by} lifted the ban of {}", meant.shown()));
             }
-            None => self.standard(client, "FAIL", &[line.command.as_str(), "NO_SUCH_BAN", given], "There is none"),
+            None => {
+                self.standard(client, "FAIL", &[line.command.as_str(), "NO_SUCH_BAN", given], "There is none")
+            }
         }
     }
 
