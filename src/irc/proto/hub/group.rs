@@ -169,6 +169,10 @@ impl Hub {
         if let Some(group) = self.capturing(client) {
             return group.lines.push(line);
         }
+        // What somebody asked for may come when they are gone.
+        if !self.sessions.contains_key(&client) {
+            return;
+        }
         self.effects.push(Effect::Send { client, line: line.to_string().into() });
     }
 
