@@ -219,18 +219,27 @@ fn irc_words() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn irc_sessions() {
-    let step = (any::<u8>(), irc_words()).prop_map(|(what, bytes)| {
+    let does = prop_oneof![1 => Just(0u8), 2 => Just(1), 40 => Just(7)];
+    let client = prop_oneof![5 => Just(0u8), 5 => Just(1), 1 => Just(2), 1 => Just(3)];
+    let step = (does, client, 0..3u8, irc_words()).prop_map(|(does, client, later, bytes)| {
+        let what = does | client << 3 | u8::from(later == 0) << 7;
         let length = bytes.len() as u16;
         [vec![what], length.to_be_bytes().to_vec(), bytes].concat()
     });
+    let step = prop_oneof![60 => step, 1 => Just(vec![0xfa, 0, 0])];
     // Mostly somebody is there already.
     let begun = |client: u8, nick: &str| {
         let bytes = format!("NICK {nick}\r\nUSER u 0 * :x\r\nJOIN #a\r\n").into_bytes();
         [vec![client << 3 | 7, 0, bytes.len() as u8], bytes].concat()
     };
     let begun = [begun(0, "bob"), begun(1, "carol")].concat();
-    let inputs = (any::<u8>(), any::<bool>(), vec(step, 0..24)).prop_map(move |(kind, is_begun, steps)| {
-        let begun = if is_begun { begun.clone() } else { Vec::new() };
+    let oper = [vec![7, 0, 16], b"OPER root toor\r\n".to_vec()].concat();
+    let inputs = (any::<u8>(), 0..6u8, vec(step, 0..24)).prop_map(move |(kind, start, steps)| {
+        let begun = match start {
+            0 => Vec::new(),
+            1 => [begun.clone(), oper.clone()].concat(),
+            _ => begun.clone(),
+        };
         [vec![kind], begun, steps.concat()].concat()
     });
     for_all(300, prop_oneof![8 => inputs, 1 => vec(any::<u8>(), 0..600)], session::run);

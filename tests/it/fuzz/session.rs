@@ -294,8 +294,7 @@ fn played(data: &[u8]) -> Vec<(u64, String)> {
         }
     }
     world.restart();
-    world.got.push((0, String::new()));
-    // 192.0.2.9 is nobody's that a ban could mean but by a wide one.
+    // From elsewhere: an operator may have banned the others.
     let before = world.got.len();
     world.sources.insert(9, Lines::default());
     let peer = Peer { host: "2001:db8::9".into(), ..Peer::default() };
