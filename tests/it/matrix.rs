@@ -52,6 +52,7 @@ fn config(homeserver: &str) -> MatrixConfig {
         listen: "127.0.0.1:0".into(),
         admins: Vec::new(),
         public_url: None,
+        encryption: Default::default(),
     }
 }
 
