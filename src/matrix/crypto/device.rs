@@ -1,12 +1,16 @@
 //! One device of the bot or of a ghost: its keys on disk, and the conversation with the homeserver
 //! about them. A device is made once; one that the homeserver lost is made anew.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use matrix_sdk_crypto::store::CryptoStore;
-use matrix_sdk_crypto::{EncryptionSettings, OlmMachine};
+use matrix_sdk_crypto::{
+    DecryptionSettings, EncryptionSettings, EncryptionSyncChanges, OlmMachine, TrustRequirement,
+};
 use matrix_sdk_sqlite::{SqliteCryptoStore, SqliteStoreConfig};
+use ruma::api::client::sync::sync_events::DeviceLists;
 use ruma::events::AnyMessageLikeEventContent;
 use ruma::serde::Raw;
 use ruma::{OwnedUserId, RoomId, UserId};
@@ -28,6 +32,10 @@ const ID_LETTERS: usize = 10;
 const NAME: &str = "Multichat";
 /// What the store says once the keys that vouch for the device are published.
 const VOUCHED: &str = "multichat.vouched";
+
+/// Whoever may speak in the room is read, whether somebody vouches for their device or not.
+pub(super) const READ_ALL: DecryptionSettings =
+    DecryptionSettings { sender_device_trust_requirement: TrustRequirement::Untrusted };
 
 /// See the module.
 pub(super) struct Device {
@@ -69,11 +77,23 @@ impl Device {
         let folder = cabinet.of(user);
         let user_id = UserId::parse(user).map_err(broken)?;
         let store = open_store(&folder, &cabinet.key).await?;
-        let id = match store.load_account().await.map_err(broken)? {
+        let known = store.load_account().await.map_err(broken)?;
+        let id = match &known {
             Some(account) => account.device_id().to_string(),
             None => fresh_id()?,
         };
         let keys = OlmMachine::with_store(&user_id, id.as_str().into(), store, None).await.map_err(broken)?;
+        if known.is_none() {
+            // With a key to fall back on, should others use up all one-time keys.
+            let changes = EncryptionSyncChanges {
+                to_device_events: Vec::new(),
+                changed_devices: &DeviceLists::new(),
+                one_time_keys_counts: &BTreeMap::new(),
+                unused_fallback_keys: Some(&[]),
+                next_batch_token: None,
+            };
+            keys.receive_sync_changes(changes, &READ_ALL).await.map_err(broken)?;
+        }
         // What changed while we did not listen is not known.
         keys.mark_all_tracked_users_as_dirty().await.map_err(broken)?;
         let (busy, there) = Default::default();

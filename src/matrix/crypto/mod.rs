@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use matrix_sdk::deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState};
 use matrix_sdk_crypto::types::events::room::encrypted::EncryptedEvent;
-use matrix_sdk_crypto::{DecryptionSettings, EncryptionSyncChanges, MegolmError, TrustRequirement};
+use matrix_sdk_crypto::{EncryptionSyncChanges, MegolmError};
 use ruma::api::client::sync::sync_events::DeviceLists;
 use ruma::events::AnyToDeviceEvent;
 use ruma::serde::Raw;
@@ -24,7 +24,7 @@ use ruma::{OneTimeKeyAlgorithm, OwnedUserId, RoomId, UInt, UserId};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use self::device::{Cabinet, Device, broken};
+use self::device::{Cabinet, Device, READ_ALL, broken};
 use self::rooms::Rooms;
 use super::homeserver::{Call, CallError, Homeserver, Sending};
 use super::proto::content::MARK;
@@ -41,9 +41,6 @@ const OPEN: usize = 128;
 const CHECK: &str = "org.multichat.check";
 /// How long that may take.
 const CHECK_FOR: Duration = Duration::from_secs(20);
-/// Whoever may speak in the room is read, whether somebody vouches for their device or not.
-const READ_ALL: DecryptionSettings =
-    DecryptionSettings { sender_device_trust_requirement: TrustRequirement::Untrusted };
 
 /// See the module.
 pub(super) struct Crypto {
