@@ -8,6 +8,7 @@ mod decided;
 mod far_kick;
 mod missed;
 mod node;
+mod sealed;
 mod stand_in;
 mod synapse;
 mod talk;

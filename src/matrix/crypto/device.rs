@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::FutureExt;
 use matrix_sdk_crypto::store::CryptoStore;
 use matrix_sdk_crypto::{
     DecryptionSettings, EncryptionSettings, EncryptionSyncChanges, OlmMachine, TrustRequirement,
@@ -146,9 +147,8 @@ impl Device {
     }
 
     async fn is_published(&self) -> Result<bool, CallError> {
-        let cache = self.keys.store().cache().await.map_err(broken)?;
-        let account = cache.account().await.map_err(broken)?;
-        Ok(account.shared())
+        let account = self.keys.store().load_account().await.map_err(broken)?;
+        Ok(account.is_some_and(|account| account.shared()))
     }
 
     /// Tells the homeserver what it should know of us, and asks what we should know of others.
@@ -201,14 +201,16 @@ impl Device {
         (kind, content): (&str, &Value),
     ) -> Result<Value, CallError> {
         let _alone = self.busy.lock().await;
-        let users = || readers.iter().map(|user| &**user);
-        self.keys.update_tracked_users(users()).await.map_err(broken)?;
+        let users: Vec<&UserId> = readers.iter().map(AsRef::as_ref).collect();
+        let tracked = self.keys.update_tracked_users(users.iter().copied()).boxed();
+        tracked.await.map_err(broken)?;
         self.converse(hs).await?;
-        if let Some((id, request)) = self.keys.get_missing_sessions(users()).await.map_err(broken)? {
+        let missing = self.keys.get_missing_sessions(users.iter().copied()).boxed();
+        if let Some((id, request)) = missing.await.map_err(broken)? {
             calls::claim(hs, self, &id, &request).await?;
         }
-        let requests = self.keys.share_room_key(room, users(), settings.clone()).await.map_err(broken)?;
-        for request in requests {
+        let sharing = self.keys.share_room_key(room, users.iter().copied(), settings.clone()).boxed();
+        for request in sharing.await.map_err(broken)? {
             calls::to_device(hs, self, &request).await?;
         }
         let content = Raw::<AnyMessageLikeEventContent>::from_json_string(content.to_string());

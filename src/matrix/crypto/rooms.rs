@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn who_reads_along() {
-        let names = Names::new("x".into(), "multichatbot");
+        let names = Names::new("x", "multichatbot");
         let member = |user: &str, membership: &str| json!({"state_key": user, "content": {"membership": membership}});
         let members = [
             member("@a:x", "join"),

@@ -33,7 +33,7 @@ impl Round<'_> {
     pub(super) async fn open_ready(&mut self) -> Result<(), Trouble> {
         for event in self.memory.waiting.ready() {
             self.unsealed.extend(event["event_id"].as_str().map(str::to_owned));
-            Box::pin(self.read(&event)).await?;
+            self.read(&event).await?;
         }
         Ok(())
     }

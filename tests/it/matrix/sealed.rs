@@ -1,0 +1,140 @@
+//! Encrypted rooms on a real Synapse: people with a real client that encrypts, a node between them and
+//! IRC. What they say is read, what is said to them they can read, and the room knows of the boundary.
+
+use std::time::Duration;
+
+use multichat::base::config::EncryptionConfig;
+use multichat::cli::demo::irc_user::IrcUser;
+use multichat::cli::demo::matrix_user::MatrixUser;
+use multichat::cli::demo::nodes::{self, MatrixSide};
+use serde_json::{Value, json};
+
+use super::synapse::{Synapse, User};
+use super::{eventually, free_port, ready_for_tls, registration};
+use crate::peers::{self, node::NodeProcess};
+
+const BOT: &str = "@multichatbot:localhost";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node that may read encrypted rooms, at a Synapse that lets it.
+struct House {
+    synapse: Synapse,
+    node: NodeProcess,
+    address: String,
+    run: peers::Scratch,
+}
+
+impl House {
+    async fn open(name: &str) -> Option<Self> {
+        ready_for_tls();
+        let [port, p2p_port] = [free_port(), free_port()];
+        let registration = registration(&format!("http://127.0.0.1:{port}"));
+        let features = json!({"experimental_features": {
+            "msc2409_to_device_messages_enabled": true, "msc3202_transaction_extensions": true}});
+        let synapse = Synapse::start_with(name, &registration, &features).await?;
+        let run = peers::scratch(name);
+        let path = run.join("registration.yaml");
+        std::fs::write(&path, registration.to_yaml()).unwrap();
+        let matrix = MatrixSide {
+            homeserver: synapse.base.clone(),
+            server_name: "localhost".into(),
+            registration: path.display().to_string(),
+            port,
+        };
+        let mut config = nodes::config_a(matrix, None);
+        config.matrix.as_mut().unwrap().encryption = EncryptionConfig { allow: true };
+        config.node.listen = vec![format!("/ip4/127.0.0.1/tcp/{p2p_port}")];
+        let node = NodeProcess::start(&run.join("node"), &config).await;
+        let address = format!("{}/p2p/{}", config.node.listen[0], node.field("p2p"));
+        Some(Self { synapse, node, address, run })
+    }
+
+    async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
+        let user = IrcUser::connect(self.node.field("irc").parse().unwrap(), nick, nick).await.unwrap();
+        user.join(channel).await.unwrap();
+        user
+    }
+
+    /// A person, over the bare API and with a client that encrypts.
+    async fn person(&self, name: &str) -> (User, MatrixUser) {
+        let bare = self.synapse.user(name, name).await;
+        let client = MatrixUser::login(&self.synapse.base, name, "secret").await.unwrap();
+        (bare, client)
+    }
+}
+
+/// An encrypted room with the bot in it; nothing was said there yet.
+async fn encrypted_room(founder: &User) -> String {
+    let body = json!({"invite": [BOT], "preset": "private_chat",
+                      "power_level_content_override": {"users": {BOT: 100, (&founder.id): 100}},
+                      "initial_state": [{"type": "m.room.encryption", "state_key": "",
+                                         "content": {"algorithm": "m.megolm.v1.aes-sha2"}}]});
+    let room = founder.call("POST", "createRoom", body).await["room_id"].as_str().unwrap().to_owned();
+    eventually("the bot comes in", async || {
+        (founder.state(&room, "m.room.member", BOT).await["membership"] == "join").then_some(())
+    })
+    .await;
+    room
+}
+
+/// What a client heard and could read, from somebody and with these words.
+async fn reads(client: &MatrixUser, room: &str, words: &str) -> String {
+    let fits = |heard: &multichat::cli::demo::matrix_user::Heard| heard.room == room && heard.body.contains(words);
+    client.wait_for(words, PATIENCE, fits).await.unwrap().sender
+}
+
+/// Nothing of the room's talk was in the clear.
+async fn all_is_encrypted(user: &User, room: &str) {
+    assert_eq!(user.messages(room).await, Vec::<Value>::new(), "in the clear");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_room_speaks_with_irc_and_another_node() {
+    let Some(mut house) = House::open("sealed").await else { return };
+    let (alice, client) = house.person("alice").await;
+    let room = encrypted_room(&alice).await;
+    client.say(&room, "!mc link #vault").await.unwrap();
+    let told = reads(&client, &room, "Its encryption ends at me").await;
+    assert_eq!(told, BOT);
+    reads(&client, &room, "#vault is carried in").await;
+
+    let bob = house.irc("bob", "#vault").await;
+    client.say(&room, "a secret for bob").await.unwrap();
+    bob.wait_for("the secret", PATIENCE, |line| line.contains("a secret for bob")).await.unwrap();
+    for number in 0..3 {
+        bob.say("#vault", &format!("answer {number}")).unwrap();
+    }
+    let ghost = reads(&client, &room, "answer 2").await;
+    assert!(ghost.starts_with("@_multichat_"), "{ghost}");
+    let order: Vec<String> =
+        client.heard().into_iter().map(|heard| heard.body).filter(|body| body.starts_with("answer")).collect();
+    assert_eq!(order, ["answer 0", "answer 1", "answer 2"]);
+
+    // Another node reads along, and a second person who came later is given keys.
+    let mut config = nodes::config_b();
+    config.node.bootstrap = vec![house.address.clone()];
+    let other = NodeProcess::start(&house.run.join("other"), &config).await;
+    let carol = IrcUser::connect(other.field("irc").parse().unwrap(), "carol", "carol").await.unwrap();
+    carol.join("#vault").await.unwrap();
+    let (dave, dave_client) = house.person("dave").await;
+    alice.call("POST", &format!("rooms/{room}/invite"), json!({"user_id": dave.id})).await;
+    dave_client.join(&room).await.unwrap();
+    eventually("carol and alice hear each other", async || {
+        carol.say("#vault", "carol is here").unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        client.heard().iter().any(|heard| heard.body == "carol is here").then_some(())
+    })
+    .await;
+    carol.say("#vault", "for dave too").unwrap();
+    reads(&dave_client, &room, "for dave too").await;
+    dave_client.say(&room, "dave was here").await.unwrap();
+    carol.wait_for("dave", PATIENCE, |line| line.contains("dave was here")).await.unwrap();
+
+    // Killed and started again, it goes on with the same keys.
+    house.node.restart().await;
+    client.say(&room, "after the restart").await.unwrap();
+    carol.wait_for("the restart", PATIENCE, |line| line.contains("after the restart")).await.unwrap();
+    carol.say("#vault", "read you").unwrap();
+    reads(&client, &room, "read you").await;
+    all_is_encrypted(&alice, &room).await;
+}
