@@ -17,7 +17,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a piece of media may take, from the first byte to the last.
 const MEDIA_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// What counts as said: a filter for reading a room.
-const SAID: &str = r#"{"types":["m.room.message","m.reaction","m.sticker","m.room.redaction","m.room.encrypted"]}"#;
+const SAID: &str =
+    r#"{"types":["m.room.message","m.reaction","m.sticker","m.room.redaction","m.room.encrypted"]}"#;
 /// How long to wait where a homeserver says "too fast" without saying how long.
 const LIMITED_MS: u64 = 1000;
 /// The longest wait that we let a homeserver ask for.

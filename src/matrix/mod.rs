@@ -94,8 +94,10 @@ impl Matrix {
         let lacks = registration.lacks_for_encryption();
         if config.encryption.allow && !lacks.is_empty() {
             let lines = lacks.join(" and ");
-            let said =
-                format!("{}: matrix.encryption wants {lines} in it; add that, here and at the homeserver, and restart it", config.registration);
+            let said = format!(
+                "{}: matrix.encryption wants {lines} in it; add that, here and at the homeserver, and restart it",
+                config.registration
+            );
             return Err(Fault::new(Kind::Invalid, said));
         }
         let hs = Homeserver::new(&config.homeserver, &registration.as_token)?;
@@ -168,9 +170,9 @@ impl Matrix {
 
     async fn open(self, port: Port) -> Result<(), Fault> {
         let Port { channels, notes, deliveries, handle, cancel } = port;
-        let crypto = self.keys.map(|keys| {
-            Crypto::new(self.hs.clone(), self.names.clone(), handle.clone(), keys, &notes)
-        });
+        let crypto = self
+            .keys
+            .map(|keys| Crypto::new(self.hs.clone(), self.names.clone(), handle.clone(), keys, &notes));
         let mut bridge =
             Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
         (bridge.media, bridge.addresses) = (self.media, self.addresses);

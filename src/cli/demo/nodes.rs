@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::trouble::Trouble;
 use crate::base::config::{
-    Config, Consent, DomainConfig, EncryptionConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig, NetworkConfig,
-    NodeConfig,
+    Config, Consent, DomainConfig, EncryptionConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig,
+    NetworkConfig, NodeConfig,
 };
 use crate::runtime::{self, Running};
 

@@ -147,8 +147,17 @@ impl Crypto {
         }
         let mut came = Vec::new();
         for user in users.iter().filter(|user| self.names.is_ours(user) && self.cabinet.has(user)) {
-            let device = self.device(user).await?;
-            came.extend(self.hand_over(&device, news).await?);
+            let handed = match self.device(user).await {
+                Ok(device) => self.hand_over(&device, news).await,
+                Err(error) => Err(error),
+            };
+            match handed {
+                Ok(keys) => came.extend(keys),
+                // Without the bot's, rooms could not be read. A ghost's only keep conversations between
+                // devices going, which are begun anew where they fail.
+                Err(error) if user == self.names.bot() => return Err(error),
+                Err(error) => tracing::warn!(user, %error, "a device could not take in what it was sent"),
+            }
         }
         Ok(came)
     }
@@ -164,11 +173,13 @@ impl Crypto {
         if events.iter().any(|event| is_check(&event)) {
             self.checked.notify_one();
         }
-        let raw = events.iter().filter(|event| !is_check(event)).filter_map(|event| {
-            Raw::<AnyToDeviceEvent>::from_json_string(event.to_string()).ok()
-        });
+        let raw = events
+            .iter()
+            .filter(|event| !is_check(event))
+            .filter_map(|event| Raw::<AnyToDeviceEvent>::from_json_string(event.to_string()).ok());
         let mut lists = DeviceLists::new();
-        lists.changed = news.changed.iter().filter_map(|user| OwnedUserId::try_from(user.as_str()).ok()).collect();
+        lists.changed =
+            news.changed.iter().filter_map(|user| OwnedUserId::try_from(user.as_str()).ok()).collect();
         let count = news.counts.get(&key).and_then(|count| UInt::new(*count));
         let counts: BTreeMap<_, _> =
             count.map(|count| (OneTimeKeyAlgorithm::SignedCurve25519, count)).into_iter().collect();
@@ -292,12 +303,22 @@ impl Crypto {
     /// An event as it goes to a room: encrypted, where the room is. `None` if it goes as it is.
     ///
     /// # Errors
-    /// [`CallError`].
+    /// [`CallError`]; what is wrong with keys is tried again, for somebody can mend it and nothing goes in
+    /// the clear meanwhile.
     pub async fn encrypted(&self, sending: &Sending<'_>) -> Result<Option<Value>, CallError> {
         // As clients do: a reaction or a status is of no use to a homeserver that cannot read it.
         if sending.kind != "m.room.message" || !self.is_sealed(sending.room).await? {
             return Ok(None);
         }
+        match self.encrypt(sending).await {
+            Err(error) if matches!(error.kind(), Kind::Invalid | Kind::NotFound) => {
+                Err(CallError::Keys(error.to_string()))
+            }
+            other => other.map(Some),
+        }
+    }
+
+    async fn encrypt(&self, sending: &Sending<'_>) -> Result<Value, CallError> {
         let user = sending.as_user.unwrap_or(self.names.bot());
         let room = RoomId::parse(sending.room).map_err(broken)?;
         let device = self.established(user).await?;
@@ -316,7 +337,7 @@ impl Crypto {
         if let Some(mark) = sending.content.get(MARK) {
             sealed[MARK] = mark.clone();
         }
-        Ok(Some(sealed))
+        Ok(sealed)
     }
 
     /// A user's device, from disk or begun.

@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn who_reads_along() {
         let names = Names::new("x", "multichatbot");
-        let member = |user: &str, membership: &str| json!({"state_key": user, "content": {"membership": membership}});
+        let member =
+            |user: &str, membership: &str| json!({"state_key": user, "content": {"membership": membership}});
         let members = [
             member("@a:x", "join"),
             member("@b:x", "invite"),
@@ -165,7 +166,8 @@ mod tests {
             member("@_multichat_g:x", "join"),
             json!({"state_key": "nonsense", "content": {"membership": "join"}}),
         ];
-        let users = |invited| readers(&members, &names, invited).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let users =
+            |invited| readers(&members, &names, invited).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(users(true), ["@a:x", "@b:x"]);
         assert_eq!(users(false), ["@a:x"]);
     }
@@ -173,10 +175,16 @@ mod tests {
     #[test]
     fn keys_last_no_longer_than_the_room_says() {
         let default = EncryptionSettings::default();
-        let read = settings(&json!({"rotation_period_ms": 1000, "rotation_period_msgs": 7}), &json!({"history_visibility": "joined"}));
+        let read = settings(
+            &json!({"rotation_period_ms": 1000, "rotation_period_msgs": 7}),
+            &json!({"history_visibility": "joined"}),
+        );
         assert_eq!(read.rotation_period, Duration::from_secs(1));
         assert_eq!((read.rotation_period_msgs, read.history_visibility), (7, HistoryVisibility::Joined));
         let read = settings(&json!({"rotation_period_ms": u64::MAX}), &Value::Null);
-        assert_eq!((read.rotation_period, read.rotation_period_msgs), (default.rotation_period, default.rotation_period_msgs));
+        assert_eq!(
+            (read.rotation_period, read.rotation_period_msgs),
+            (default.rotation_period, default.rotation_period_msgs)
+        );
     }
 }

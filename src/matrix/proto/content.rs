@@ -44,10 +44,7 @@ pub fn event(event: &EventId, message: &Content, related: &Related) -> (&'static
         }
         (Some(Relation::Reaction(_)), None) => {
             let told = format!("reacted with {} to something that is not in this room", message.body);
-            (
-                "m.room.message",
-                text(event, &Content { style: Style::Emote, ..Content::text(told) }, bytes),
-            )
+            ("m.room.message", text(event, &Content { style: Style::Emote, ..Content::text(told) }, bytes))
         }
         (Some(Relation::Edit(_)), Some(target)) => {
             let mut new = text(event, message, bytes / 3);

@@ -142,7 +142,9 @@ mod tests {
         assert_eq!(read.counts, BTreeMap::from([(device("@b:x"), 40), (device("@c:x"), 0)]));
         assert_eq!(read.unused_fallback, BTreeMap::from([(device("@b:x"), true), (device("@d:x"), false)]));
         assert_eq!(read.concerned().collect::<Vec<_>>(), ["@b:x", "@c:x", "@d:x"]);
-        for nonsense in [json!(null), json!([]), json!({"events": []}), json!({"to_device": 7, "device_lists": []})] {
+        for nonsense in
+            [json!(null), json!([]), json!({"events": []}), json!({"to_device": 7, "device_lists": []})]
+        {
             assert!(ForDevices::read(&nonsense).is_empty(), "{nonsense}");
         }
     }

@@ -1,16 +1,21 @@
 //! Encrypted rooms on a real Synapse: people with a real client that encrypts, a node between them and
 //! IRC. What they say is read, what is said to them they can read, and the room knows of the boundary.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::StatusCode;
+use matrix_sdk::deserialized_responses::{VerificationLevel, VerificationState};
 use multichat::base::config::EncryptionConfig;
 use multichat::cli::demo::irc_user::IrcUser;
-use multichat::cli::demo::matrix_user::MatrixUser;
+use multichat::cli::demo::matrix_user::{Heard, MatrixUser};
 use multichat::cli::demo::nodes::{self, MatrixSide};
 use serde_json::{Value, json};
 
 use super::synapse::{Synapse, User};
-use super::{eventually, free_port, ready_for_tls, registration};
+use super::{eventually, free_port, ready_for_tls, registration, request};
 use crate::peers::{self, node::NodeProcess};
 
 const BOT: &str = "@multichatbot:localhost";
@@ -26,9 +31,15 @@ struct House {
 
 impl House {
     async fn open(name: &str) -> Option<Self> {
+        let port = free_port();
+        Self::open_at(name, port, &format!("http://127.0.0.1:{port}")).await
+    }
+
+    /// The homeserver reaches the node, which listens on `port`, at `url`.
+    async fn open_at(name: &str, port: u16, url: &str) -> Option<Self> {
         ready_for_tls();
-        let [port, p2p_port] = [free_port(), free_port()];
-        let registration = registration(&format!("http://127.0.0.1:{port}"));
+        let p2p_port = free_port();
+        let registration = registration(url);
         let features = json!({"experimental_features": {
             "msc2409_to_device_messages_enabled": true, "msc3202_transaction_extensions": true}});
         let synapse = Synapse::start_with(name, &registration, &features).await?;
@@ -77,10 +88,16 @@ async fn encrypted_room(founder: &User) -> String {
     room
 }
 
-/// What a client heard and could read, from somebody and with these words.
+/// What a client heard with these words, and could read: its sender encrypted it, on a device that they
+/// vouch for. Gives who that was.
 async fn reads(client: &MatrixUser, room: &str, words: &str) -> String {
-    let fits = |heard: &multichat::cli::demo::matrix_user::Heard| heard.room == room && heard.body.contains(words);
-    client.wait_for(words, PATIENCE, fits).await.unwrap().sender
+    let fits = |heard: &Heard| heard.room == room && heard.body.contains(words);
+    let heard = client.wait_for(words, PATIENCE, fits).await.unwrap();
+    if heard.sender.starts_with(BOT) || heard.sender.starts_with("@_multichat_") {
+        let vouched = VerificationState::Unverified(VerificationLevel::UnverifiedIdentity);
+        assert_eq!(heard.sealed_by, Some(vouched), "{heard:?}");
+    }
+    heard.sender
 }
 
 /// Nothing of the room's talk was in the clear.
@@ -106,8 +123,12 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     }
     let ghost = reads(&client, &room, "answer 2").await;
     assert!(ghost.starts_with("@_multichat_"), "{ghost}");
-    let order: Vec<String> =
-        client.heard().into_iter().map(|heard| heard.body).filter(|body| body.starts_with("answer")).collect();
+    let order: Vec<String> = client
+        .heard()
+        .into_iter()
+        .map(|heard| heard.body)
+        .filter(|body| body.starts_with("answer"))
+        .collect();
     assert_eq!(order, ["answer 0", "answer 1", "answer 2"]);
 
     // Another node reads along, and a second person who came later is given keys.
@@ -133,8 +154,110 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     // Killed and started again, it goes on with the same keys.
     house.node.restart().await;
     client.say(&room, "after the restart").await.unwrap();
-    carol.wait_for("the restart", PATIENCE, |line| line.mentions("#vault", "after the restart")).await.unwrap();
+    carol
+        .wait_for("the restart", PATIENCE, |line| line.mentions("#vault", "after the restart"))
+        .await
+        .unwrap();
     carol.say("#vault", "read you").unwrap();
     reads(&client, &room, "read you").await;
     all_is_encrypted(&alice, &room).await;
+}
+
+/// Stands between the homeserver and the node, and holds back what is sent to devices while it is told to.
+#[derive(Clone, Default)]
+struct Keeper {
+    holds: Arc<AtomicBool>,
+    held: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Keeper {
+    /// Listens, and passes on to the node at `port`. Gives its own address.
+    async fn listen(&self, port: u16) -> String {
+        let keeper = self.clone();
+        let app = axum::Router::new().fallback(move |request: Request| {
+            let keeper = keeper.clone();
+            async move { keeper.pass_on(port, request).await }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        url
+    }
+
+    async fn pass_on(&self, port: u16, request: Request) -> (StatusCode, String) {
+        let url = format!("http://127.0.0.1:{port}{}", request.uri());
+        let method = request.method().to_string();
+        let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+        let mut body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        const SENT: &str = "de.sorunome.msc2409.to_device";
+        let mut sent = Vec::new();
+        if body["events"].is_array() {
+            let new: Vec<Value> = body[SENT].as_array().cloned().unwrap_or_default();
+            let mut held = self.held.lock().unwrap();
+            held.extend(new);
+            if !self.holds.load(Ordering::SeqCst) {
+                sent = std::mem::take(&mut *held);
+            }
+            body[SENT] = sent.clone().into();
+        }
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let passing = client.request(method.parse().unwrap(), url).bearer_auth("hs-secret");
+        let answer = match passing.body(body.to_string()).send().await {
+            Ok(answer) if answer.status().is_success() => {
+                return (StatusCode::OK, answer.text().await.unwrap_or_default());
+            }
+            Ok(answer) => answer.status().as_u16(),
+            Err(_) => 502,
+        };
+        // The homeserver will bring it again.
+        self.held.lock().unwrap().splice(0..0, sent);
+        (StatusCode::from_u16(answer).unwrap(), "{}".to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_before_its_key_waits_for_it_over_a_restart() {
+    ready_for_tls();
+    let (port, keeper) = (free_port(), Keeper::default());
+    let url = keeper.listen(port).await;
+    let Some(mut house) = House::open_at("latekeys", port, &url).await else { return };
+    let (alice, client) = house.person("alice").await;
+    let room = encrypted_room(&alice).await;
+    client.say(&room, "!mc link #late").await.unwrap();
+    reads(&client, &room, "#late is carried in").await;
+    let (dave, dave_client) = house.person("dave").await;
+    alice.call("POST", &format!("rooms/{room}/invite"), json!({"user_id": dave.id})).await;
+    dave_client.join(&room).await.unwrap();
+
+    keeper.holds.store(true, Ordering::SeqCst);
+    dave_client.say(&room, "a late secret").await.unwrap();
+    reads(&client, &room, "I cannot read what @dave:localhost said").await;
+    house.node.restart().await;
+    let bob = house.irc("bob", "#late").await;
+    keeper.holds.store(false, Ordering::SeqCst);
+    client.say(&room, "on time").await.unwrap();
+    bob.wait_for("the late secret", PATIENCE, |line| line.mentions("#late", "a late secret")).await.unwrap();
+    bob.wait_for("what was on time", PATIENCE, |line| line.mentions("#late", "on time")).await.unwrap();
+
+    // A ghost whose device is gone from the homeserver gets another.
+    bob.say("#late", "with the first device").unwrap();
+    let ghost = reads(&client, &room, "with the first device").await;
+    let before = devices(&house, &ghost).await;
+    assert_eq!(before.len(), 1, "{before:?}");
+    let url = format!("{}/_matrix/client/v3/devices/{}?user_id={ghost}", house.synapse.base, before[0]);
+    assert_eq!(request("DELETE", &url, Some("as-secret"), Some("{}")).await.0, 200);
+    house.node.restart().await;
+    let bob = house.irc("bob", "#late").await;
+    bob.say("#late", "with the second device").unwrap();
+    reads(&client, &room, "with the second device").await;
+    let after = devices(&house, &ghost).await;
+    assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+    all_is_encrypted(&alice, &room).await;
+}
+
+async fn devices(house: &House, user: &str) -> Vec<String> {
+    let url = format!("{}/_matrix/client/v3/devices?user_id={user}", house.synapse.base);
+    let (_, answer) = request("GET", &url, Some("as-secret"), None).await;
+    let devices = answer["devices"].as_array().unwrap().iter();
+    devices.map(|device| device["device_id"].as_str().unwrap().to_owned()).collect()
 }
