@@ -152,7 +152,7 @@ impl Town {
 
     fn swap(&mut self, at: usize, gives: (&str, u128), wants: (&str, u128)) -> Result<Receipt, Refusal> {
         let terms = Terms { lasts_ms: 60_000, ..Terms::default() };
-        self.market(at, Wish::Swap { gives: amount(gives), wants: amount(wants), terms })
+        self.market(at, Wish::Swap { gives: amount(gives), wants: amount(wants), wants_in: None, terms })
     }
 
     fn solve(&mut self, at: usize) -> Option<crate::base::EventId> {
@@ -196,7 +196,7 @@ impl Town {
         let events = self.logs[at].iter().map(|stored| stored.parcel().unwrap().event);
         let deals: Vec<Event> = events
             .filter(
-                |event| matches!(&event.header.act, Act::Settle { settlement } if settlement.intents.len() > 1),
+                |event| matches!(&event.header.act, Act::Settle { settlement, .. } if settlement.intents.len() > 1),
             )
             .collect();
         (deals.len(), deals.iter().filter(|deal| replica.is_effective(&deal.id())).count())
@@ -372,7 +372,7 @@ fn a_byzantine_solver_settles_nothing() {
     unchecked[0].constraints.expires = Timestamp(u64::MAX);
     let solver = town.nodes[2].people.remembered(&account(2));
     for bad in [vec![intents[0].clone()], altered, redirected, unchecked, Vec::new()] {
-        let act = Act::Settle { settlement: Settlement::of(bad) };
+        let act = Act::Settle { settlement: Settlement::of(bad), depth: None };
         let replica = &town.nodes[2].directory.get(&id).unwrap().replica;
         let lane = replica.live_lane(&solver.device.public());
         let header = replica.draft(solver.device.public(), lane, town.now, act);
@@ -441,6 +441,7 @@ fn an_intent_that_no_packet_carried_is_told_again() {
             wish: Wish::Swap {
                 gives: amount(("gold", 4)),
                 wants: amount(("silver", 3)),
+                wants_in: None,
                 terms: Terms { lasts_ms: 600_000, ..Terms::default() },
             },
         },
@@ -466,7 +467,7 @@ fn who_names_with_whom_is_dealt_with_by_nobody_else() {
         .unwrap();
     let only = vec![Subject::Name(account(2)), Subject::Name(account(3))];
     let terms = Terms { lasts_ms: 60_000, only, prefer: Vec::new() };
-    let wish = Wish::Swap { gives: amount(("gold", 4)), wants: amount(("silver", 3)), terms };
+    let wish = Wish::Swap { gives: amount(("gold", 4)), wants: amount(("silver", 3)), wants_in: None, terms };
     town.market(0, wish).unwrap();
     town.swap(1, ("silver", 3), ("gold", 4)).unwrap();
     assert_eq!(town.solve(3), None, "not with this one");
