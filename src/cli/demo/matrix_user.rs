@@ -127,6 +127,22 @@ impl MatrixUser {
         })
     }
 
+    /// Sends an event of any type. Returns its id.
+    ///
+    /// # Errors
+    /// What the homeserver said.
+    pub fn send<'a>(
+        &'a self,
+        room: &'a str,
+        kind: &'a str,
+        content: serde_json::Value,
+    ) -> BoxFuture<'a, Result<String, Trouble>> {
+        bounded(format!("sending {kind} to {room}"), async move {
+            let sent = self.room(room).await?.send_raw(kind, content).await.map_err(|e| e.to_string())?;
+            Ok(sent.response.event_id.to_string())
+        })
+    }
+
     /// The name that a member has in a room; `None` if they are not in it or have none.
     ///
     /// # Errors

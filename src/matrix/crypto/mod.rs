@@ -10,13 +10,14 @@ mod device;
 mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use matrix_sdk::deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState};
 use matrix_sdk_crypto::types::events::room::encrypted::EncryptedEvent;
-use matrix_sdk_crypto::{EncryptionSyncChanges, MegolmError};
+use matrix_sdk_crypto::{AttachmentDecryptor, EncryptionSyncChanges, MediaEncryptionInfo, MegolmError};
 use ruma::api::client::sync::sync_events::DeviceLists;
 use ruma::events::AnyToDeviceEvent;
 use ruma::serde::Raw;
@@ -383,6 +384,15 @@ impl Crypto {
             false => Err(CallError::Keys("the homeserver lost a device twice".to_owned())),
         }
     }
+}
+
+/// Opens an encrypted file with what its event says of it; `None` if it is not what was sent.
+pub(super) fn open_file(bytes: &[u8], file: Value) -> Option<Vec<u8>> {
+    let info: MediaEncryptionInfo = serde_json::from_value(file).ok()?;
+    let mut bytes = bytes;
+    let mut opened = Vec::with_capacity(bytes.len());
+    AttachmentDecryptor::new(&mut bytes, info).ok()?.read_to_end(&mut opened).ok()?;
+    Some(opened)
 }
 
 /// Locks; what a panicking holder left behind is still whole, as each holder does one thing.

@@ -17,6 +17,7 @@ use super::bot::{self, Asked};
 use super::bridge::{Bridge, Trouble};
 use super::heard::{self, Heard};
 use super::proto::command;
+use super::proto::media::mxc;
 use super::proto::said::About;
 use super::proto::sealed::ForDevices;
 use super::proto::translate::{self, Incoming, Place};
@@ -150,12 +151,15 @@ struct Round<'a> {
     reached: Vec<(String, String)>,
     /// Events that waited for their keys and were opened.
     unsealed: Vec<String>,
+    /// What is taken in just now carries a file that is encrypted, and can be opened here.
+    has_sealed_file: bool,
 }
 
 impl<'a> Round<'a> {
     fn new(bridge: &'a Bridge, memory: &'a mut Memory) -> Self {
         let (pending, refused, reached, unsealed) = Default::default();
-        Self { bridge, memory, pending, refused, refreshed: false, reached, unsealed }
+        let (refreshed, has_sealed_file) = (false, false);
+        Self { bridge, memory, pending, refused, refreshed, reached, unsealed, has_sealed_file }
     }
 
     /// Takes in whatever may have been missed.
@@ -291,9 +295,9 @@ impl<'a> Round<'a> {
     /// A message whose text tells where the file that it carries can be had.
     fn told(&self, at: &Place, mut content: Content) -> Content {
         if let (Some(attachment), Some(media)) = (&content.attachment, &self.bridge.media)
-            && let Some(link) = media.link(&at.room, &at.event_id, attachment)
+            && (self.has_sealed_file || mxc(&attachment.address).is_some())
         {
-            content.body = attachment.line(Some(&link));
+            content.body = attachment.line(Some(&media.link(&at.room, &at.event_id)));
         }
         content
     }

@@ -9,6 +9,7 @@ use super::{Memory, Round};
 use crate::base::Kind;
 use crate::matrix::bridge::{Bridge, Trouble};
 use crate::matrix::crypto::Opened;
+use crate::matrix::proto::said;
 use crate::matrix::proto::sealed::ForDevices;
 use crate::matrix::proto::translate::{self, Place};
 use crate::matrix::{bot, boundary};
@@ -46,7 +47,12 @@ impl Round<'_> {
             Opened::Event(opened) => {
                 boundary::try_to_tell(self.bridge, &at.room).await;
                 match translate::read(&opened, &self.bridge.names, &|user| self.bridge.ghost_name(user)) {
-                    Ok(incoming) => self.take(incoming).await,
+                    Ok(incoming) => {
+                        self.has_sealed_file = said::carried(&opened).is_some_and(|it| it.file.is_some());
+                        let taken = self.take(incoming).await;
+                        self.has_sealed_file = false;
+                        taken
+                    }
                     Err(malformed) => {
                         self.bridge.counts.add("malformed event");
                         tracing::warn!(%malformed, event = at.event_id, "an event is refused");

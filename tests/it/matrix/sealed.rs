@@ -1,6 +1,7 @@
 //! Encrypted rooms on a real Synapse: people with a real client that encrypts, a node between them and
 //! IRC. What they say is read, what is said to them they can read, and the room knows of the boundary.
 
+use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,12 +9,14 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use matrix_sdk::deserialized_responses::{VerificationLevel, VerificationState};
+use matrix_sdk_crypto::AttachmentEncryptor;
 use multichat::base::config::EncryptionConfig;
-use multichat::cli::demo::irc_user::IrcUser;
+use multichat::cli::demo::irc_user::{IrcUser, Line};
 use multichat::cli::demo::matrix_user::{Heard, MatrixUser};
 use multichat::cli::demo::nodes::{self, MatrixSide};
 use serde_json::{Value, json};
 
+use super::attachments::{fetch, upload};
 use super::synapse::{Synapse, User};
 use super::{eventually, free_port, ready_for_tls, registration, request};
 use crate::peers::{self, node::NodeProcess};
@@ -54,6 +57,7 @@ impl House {
         };
         let mut config = nodes::config_a(matrix, None);
         config.matrix.as_mut().unwrap().encryption = EncryptionConfig { allow: true };
+        config.matrix.as_mut().unwrap().public_url = Some(format!("http://127.0.0.1:{port}"));
         config.node.listen = vec![format!("/ip4/127.0.0.1/tcp/{p2p_port}")];
         let node = NodeProcess::start(&run.join("node"), &config).await;
         let address = format!("{}/p2p/{}", config.node.listen[0], node.field("p2p"));
@@ -100,6 +104,17 @@ async fn reads(client: &MatrixUser, room: &str, words: &str) -> String {
     heard.sender
 }
 
+/// A file, encrypted as clients do it and uploaded, as the content of a message.
+async fn sealed_file(user: &User, bytes: &[u8]) -> Value {
+    let mut bytes = bytes;
+    let mut encryptor = AttachmentEncryptor::new(&mut bytes);
+    let mut sealed = Vec::new();
+    encryptor.read_to_end(&mut sealed).unwrap();
+    let mut file = serde_json::to_value(encryptor.finish()).unwrap();
+    file["url"] = upload(user, "application/octet-stream", &sealed).await.into();
+    json!({"msgtype": "m.file", "body": "plan.txt", "file": file, "info": {"mimetype": "text/plain"}})
+}
+
 /// Nothing of the room's talk was in the clear.
 async fn all_is_encrypted(user: &User, room: &str) {
     assert_eq!(user.messages(room).await, Vec::<Value>::new(), "in the clear");
@@ -130,6 +145,23 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
         .filter(|body| body.starts_with("answer"))
         .collect();
     assert_eq!(order, ["answer 0", "answer 1", "answer 2"]);
+
+    // An edit and a reply of hers, a picture that is encrypted, and a command of hers in the room.
+    let said = client.say(&room, "helo").await.unwrap();
+    let edit = json!({"msgtype": "m.text", "body": "* hello", "m.new_content": {"msgtype": "m.text", "body": "hello"},
+                      "m.relates_to": {"rel_type": "m.replace", "event_id": said}});
+    client.send(&room, "m.room.message", edit).await.unwrap();
+    bob.wait_for("the edit", PATIENCE, |line| line.mentions("#vault", "hello")).await.unwrap();
+    let picture = b"a picture, in the eyes of a test";
+    client.send(&room, "m.room.message", sealed_file(&alice, picture).await).await.unwrap();
+    let line = |line: &Line| line.mentions("#vault", "sent a file: plan.txt http");
+    let line = bob.wait_for("the picture's line", PATIENCE, line).await.unwrap();
+    let link = line.params[1].rsplit(' ').next().unwrap().to_owned();
+    let (status, headers, bytes) = fetch(&link).await;
+    assert_eq!((status, bytes.as_slice()), (200, picture.as_slice()));
+    assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
+    client.say(&room, "!mc whoami").await.unwrap();
+    reads(&client, &room, "@alice:localhost").await;
 
     // Another node reads along, and a second person who came later is given keys.
     let mut config = nodes::config_b();
