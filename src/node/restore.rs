@@ -38,6 +38,11 @@ impl Setup {
         self.secret.derive(Purpose::Media, "").seed()
     }
 
+    /// The key under which the keys of encrypted Matrix rooms are kept.
+    pub fn matrix_keys_key(&self) -> [u8; 32] {
+        self.secret.derive(Purpose::MatrixKeys, "").seed()
+    }
+
     /// The transport identity.
     pub fn node_id(&self) -> NodeId {
         NodeId(self.transport_key().public().0)

@@ -94,8 +94,13 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let listener = Listener::bind(&config.irc).await?;
     let matrix = match &config.matrix {
         Some(matrix) => {
+            let allows_encryption = matrix.encryption.allow;
             let matrix = bind_matrix(matrix, &config, base_dir).await?;
-            Some(matrix.with_media_key(setup.media_key()).reached_at(net.addresses()))
+            let matrix = matrix.with_media_key(setup.media_key()).reached_at(net.addresses());
+            Some(match allows_encryption {
+                true => matrix.with_keys(data_dir.join("matrix-keys"), setup.matrix_keys_key()),
+                false => matrix,
+            })
         }
         None => None,
     };
