@@ -215,7 +215,7 @@ impl Node {
                 if stored.keeping.wanted {
                     self.wanting.insert(stored, Timestamp(0));
                 }
-                self.note_double(stored, &event);
+                self.note_double(stored, event);
                 let may_have_text = stored.payload.is_some() || stored.keeping.wanted;
                 self.note_text(stored.channel, event, may_have_text);
                 Ok(())
