@@ -18,7 +18,7 @@ use crate::chat::message::Link;
 use crate::control;
 use crate::irc::listener::Listener;
 use crate::irc::network::Network;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, keys_folder};
 use crate::matrix::proto::registration::Registration;
 use crate::net::Net;
 use crate::node::{Door, Node, Restored, Setup, StoredEvent};

@@ -197,7 +197,7 @@ mod tests {
         waiting.add(&event(4, "u"));
         assert_eq!(once_more(&mut waiting, TOLD_FOR), 1);
         assert!(waiting.given_up(later).is_empty());
-        assert_eq!(waiting.given_up(Instant::now() + GIVE_UP_AFTER).len(), 2);
+        assert_eq!(waiting.given_up(Instant::now() + GIVE_UP_AFTER).len(), 4);
         assert_eq!(waiting.len(), 0);
     }
 
