@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// Questions wait so long for an answer before they are asked again.
 const ASK_AGAIN_MS: u64 = 2_000;
+/// The same while one of those who are asked is heard to speak: it is at work, and answers cost it lines.
+const ASK_SPEAKER_MS: u64 = 10_000;
 /// A holder that answers nothing for so long, while the network does, is taken for gone.
 const SILENT_MS: u64 = 5_000;
 /// Deliveries that one question names.
@@ -26,6 +28,8 @@ pub(super) struct Holders {
     /// We carried, and slept: whether we still do is to be found out.
     is_suspended: bool,
     question: Option<Question>,
+    /// When one of those ahead spoke last.
+    last_word_ms: u64,
     /// Others answer that much is done that we know nothing of: we ask on without waiting.
     pub is_behind: bool,
     /// The nick of who carries, as far as it is known.
@@ -121,10 +125,22 @@ impl Holders {
     /// Whether to ask those ahead now, when there is something to ask.
     pub fn may_ask(&self, now_ms: u64) -> bool {
         let waits = |question: &Question| {
-            let patience = if question.is_answered && self.is_behind { 0 } else { ASK_AGAIN_MS };
+            let at_work = question.is_answered && now_ms < self.last_word_ms + ASK_AGAIN_MS;
+            let patience = match (question.is_answered && self.is_behind, at_work) {
+                (true, _) => 0,
+                (false, true) => ASK_SPEAKER_MS,
+                (false, false) => ASK_AGAIN_MS,
+            };
             now_ms < question.at_ms + patience
         };
         self.is_listed && !self.ahead.is_empty() && !self.question.as_ref().is_some_and(waits)
+    }
+
+    /// Somebody said something in the channel.
+    pub fn spoke(&mut self, nick: &str, now_ms: u64) {
+        if self.ahead.contains_key(nick) {
+            self.last_word_ms = now_ms;
+        }
     }
 
     /// They are asked now.
@@ -217,6 +233,13 @@ mod tests {
         assert_eq!(holders.told("a", 1, [true].into_iter()), [0; 0], "an answer to an earlier question");
         assert_eq!(holders.told("a", 2, [false].into_iter()), [0; 0]);
         assert!(!holders.is_behind && !holders.may_ask(3));
+        // Whoever speaks is asked more seldom.
+        holders.spoke("b", ASK_AGAIN_MS + 1);
+        assert!(holders.may_ask(ASK_AGAIN_MS + 2));
+        holders.spoke("a", ASK_AGAIN_MS + 1);
+        assert!(!holders.may_ask(ASK_AGAIN_MS + 2) && holders.may_ask(2 * ASK_AGAIN_MS + 1));
+        holders.spoke("a", ASK_SPEAKER_MS + 1);
+        assert!(holders.may_ask(ASK_SPEAKER_MS + 2));
         holders.ask(3, 10_000, vec![8]);
         holders.ask(4, 12_000, vec![8]);
         assert_eq!(holders.silent(10_000 + SILENT_MS - 1), None);

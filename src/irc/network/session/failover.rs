@@ -224,7 +224,10 @@ impl Session {
             },
             _ => return false,
         };
-        let key = self.fold(target);
+        let (key, nick) = (self.fold(target), self.fold(nick));
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.holders.spoke(&nick, now.0);
+        }
         self.strike(now, &key, &line, tag(message, "msgid"));
         matches!(message.command, Command::PRIVMSG(..) | Command::NOTICE(..))
     }
