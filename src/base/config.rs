@@ -367,6 +367,10 @@ pub struct NetworkConfig {
     /// repeat what their own people say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<String>,
+    /// The nicks of other nodes that hold the same links to this network, at the same `address`: one of
+    /// them all carries a channel at a time, and when it goes another does. Each names the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failover_with: Vec<String>,
     /// Lines this node may send to the network; `null` turns the limit off.
     #[serde(default = "network_flood")]
     pub flood: Option<FloodConfig>,
@@ -385,6 +389,7 @@ impl NetworkConfig {
             mode: NetworkMode::default(),
             consent: Consent::default(),
             ignore: Vec::new(),
+            failover_with: Vec::new(),
             flood: network_flood(),
         }
     }

@@ -1,5 +1,6 @@
 //! The node from outside: what goes in, what comes out.
 
+mod holders;
 mod parts;
 
 use std::collections::VecDeque;

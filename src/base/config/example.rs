@@ -111,6 +111,7 @@ const NETWORKS: &str = "  \
       # client_cert: {cert: libera.pem, key: libera.key}  # for CertFP or `mechanism: external`
       mode: relay                # one connection speaks for all
       consent: ask               # a channel's operators say `!mc allow` first; given: they did
+      # failover_with: [multichat2]  # nicks of other nodes with the same links: one carries at a time
       # ignore: [otherbot]       # nicks that are not carried, such as other relays in these channels
       flood: {burst: 5, per_second: 2}  # lines this node may send; null: no limit
 ";
