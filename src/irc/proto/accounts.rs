@@ -13,7 +13,7 @@ use crate::base::{Timestamp, codec};
 /// Accounts that one node keeps; a further one is refused.
 pub const ACCOUNTS: usize = 100_000;
 /// Bytes of a password.
-pub const PASSWORD_BYTES: usize = 300;
+pub const PASSWORD_BYTES: usize = 900;
 /// Certificates of one account.
 pub const CERTIFICATES: usize = 8;
 /// Bytes of an account's note.

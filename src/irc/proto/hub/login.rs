@@ -473,7 +473,7 @@ impl Hub {
         } else if self.accounts.len() >= ACCOUNTS {
             Some(("TEMPORARILY_UNAVAILABLE", "There are too many accounts"))
         } else if password.is_empty() || password.len() > PASSWORD_BYTES || password == "*" {
-            Some(("UNACCEPTABLE_PASSWORD", "A password is 1 to 300 bytes"))
+            Some(("UNACCEPTABLE_PASSWORD", "A password is 1 to 900 bytes"))
         } else {
             None
         };

@@ -159,7 +159,7 @@ impl Hub {
 
     fn hash_password(&mut self, client: ClientId, name: &str, password: &str) {
         if password.len() > crate::irc::proto::accounts::PASSWORD_BYTES {
-            return self.service_says(client, "A password is 1 to 300 bytes");
+            return self.service_says(client, "A password is 1 to 900 bytes");
         }
         self.change_password(client, name, password);
     }
