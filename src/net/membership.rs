@@ -96,7 +96,7 @@ impl Membership {
     /// for a duplicate, or if nobody is a neighbour.
     pub fn broadcast(&mut self, now: u64, packet: &Packet) -> Option<Vec<Step>> {
         let payload = Payload::new(packet.clone());
-        if self.topology.payload(&payload.id()).is_some() || self.topology.neighbours().is_empty() {
+        if self.topology.has(&payload.id()) || self.topology.neighbours().is_empty() {
             return None;
         }
         Some(self.one(now, Input::Broadcast(payload)))

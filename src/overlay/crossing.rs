@@ -6,11 +6,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::topology::MessageId;
+use super::chance::Chance;
+use super::topology::{MessageId, Payload};
 use crate::base::{NodeId, Timestamp};
 
 /// Ids remembered over all domains; beyond it the oldest are forgotten.
 const SEEN: usize = 65_536;
+/// Payloads waiting to be carried over; a further one does not wait.
+const WAITING: usize = 1_024;
+/// The spread of waits to begin with, what one payload that came by itself adds, what is left of it after one
+/// that did not, and its bound.
+const SPREAD_FIRST_MS: f64 = 100.0;
+const SPREAD_STEP_MS: f64 = 30.0;
+const SPREAD_LESS: f64 = 0.8;
+const SPREAD_MOST_MS: f64 = 800.0;
 /// Foreign contacts of one domain; a further one takes the place of the costliest.
 pub const FOREIGN_CONTACTS: usize = 8;
 /// Weight of a new sample in the running means.
@@ -25,24 +34,91 @@ const UNKNOWN_MS: f64 = 400.0;
 /// A domain as this node numbers it.
 pub type DomainIndex = u8;
 
-/// What has crossed here.
-#[derive(Clone, Debug, Default)]
+/// What has crossed here, and what waits to.
+///
+/// A domain has many gateways, and each of them gets every payload. If all carried it over at once, most would
+/// start a wave where another one has passed. So each waits for a moment by chance; whoever finds meanwhile
+/// that the other domain has the payload does not carry it. The moment is drawn from a spread that
+/// grows with every payload that came by itself and shrinks with every one that did not: a lone
+/// gateway soon does not wait at all, and among many a few carry, whichever of them are there.
 pub struct Crossing {
     seen: BTreeMap<MessageId, DomainIndex>,
     order: VecDeque<MessageId>,
+    waiting: BTreeMap<(MessageId, DomainIndex), (Timestamp, Payload)>,
+    spread_ms: BTreeMap<DomainIndex, f64>,
+    chance: Chance,
 }
 
 impl Crossing {
-    /// A payload came by a domain (or began there). The domains of `joined` that it goes on into: all but
-    /// its own the first time, none afterwards. `None` if it was here before, and the application has it.
+    /// Nothing seen yet.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            seen: BTreeMap::new(),
+            order: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            spread_ms: BTreeMap::new(),
+            chance: Chance::new(seed),
+        }
+    }
+
+    /// A payload came by a domain. Returns whether it is new: then it is for the application, and
+    /// [`Self::due`] tells into which others of the `joined` domains it goes on, and when.
     pub fn arrived(
         &mut self,
-        id: MessageId,
+        now: Timestamp,
+        payload: &Payload,
         by: DomainIndex,
         joined: impl Iterator<Item = DomainIndex>,
-    ) -> Option<Vec<DomainIndex>> {
+    ) -> bool {
+        let id = payload.id();
+        if !self.note(id, by) {
+            if self.waiting.remove(&(id, by)).is_some() {
+                let spread = self.spread_ms.entry(by).or_insert(SPREAD_FIRST_MS);
+                *spread = (*spread + SPREAD_STEP_MS).min(SPREAD_MOST_MS);
+            }
+            return false;
+        }
+        for domain in joined.filter(|domain| *domain != by) {
+            let spread = self.spread_ms.get(&domain).copied().unwrap_or(SPREAD_FIRST_MS);
+            let full = self.waiting.len() >= WAITING;
+            let wait = if full { 0.0 } else { spread * self.chance.unit() };
+            self.waiting.insert((id, domain), (now.plus_ms(wait as u64), payload.clone()));
+        }
+        true
+    }
+
+    /// A payload of this node's own, which goes into all its domains by itself.
+    pub fn began(&mut self, id: MessageId, home: DomainIndex) {
+        self.note(id, home);
+    }
+
+    /// What goes into which domain now.
+    pub fn due(&mut self, now: Timestamp) -> Vec<(DomainIndex, Payload)> {
+        let due: Vec<(MessageId, DomainIndex)> =
+            self.waiting.iter().filter(|(_, (at, _))| *at <= now).map(|(key, _)| *key).collect();
+        let carry = |key: (MessageId, DomainIndex)| {
+            let (_, payload) = self.waiting.remove(&key)?;
+            let spread = self.spread_ms.entry(key.1).or_insert(SPREAD_FIRST_MS);
+            *spread *= SPREAD_LESS;
+            Some((key.1, payload))
+        };
+        due.into_iter().filter_map(carry).collect()
+    }
+
+    /// When something is due next.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.waiting.values().map(|(at, _)| *at).min()
+    }
+
+    /// This node is no member of a domain any more.
+    pub fn left(&mut self, domain: DomainIndex) {
+        self.waiting.retain(|(_, to), _| *to != domain);
+        self.spread_ms.remove(&domain);
+    }
+
+    fn note(&mut self, id: MessageId, by: DomainIndex) -> bool {
         if self.seen.contains_key(&id) {
-            return None;
+            return false;
         }
         self.seen.insert(id, by);
         self.order.push_back(id);
@@ -51,7 +127,7 @@ impl Crossing {
         {
             self.seen.remove(&oldest);
         }
-        Some(joined.filter(|domain| *domain != by).collect())
+        true
     }
 }
 
@@ -138,22 +214,51 @@ impl Ways {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    fn payload(n: u32) -> Payload {
+        Payload::new(Arc::new(n.to_le_bytes().to_vec()))
+    }
 
     #[test]
     fn a_payload_crosses_once_and_never_back() {
-        let mut crossing = Crossing::default();
-        let id = MessageId([1; 16]);
-        assert_eq!(crossing.arrived(id, 0, [0, 1, 2].into_iter()), Some(vec![1, 2]));
-        assert_eq!(crossing.arrived(id, 1, [0, 1, 2].into_iter()), None);
+        let mut crossing = Crossing::new([1; 32]);
+        let one = payload(1);
+        assert!(crossing.arrived(Timestamp(0), &one, 0, [0, 1, 2].into_iter()));
+        let later = Timestamp(SPREAD_MOST_MS as u64);
+        assert!(crossing.next_timeout().is_some_and(|at| at < later));
+        assert_eq!(crossing.due(later), [(1, one.clone()), (2, one.clone())]);
+        assert!(!crossing.arrived(later, &one, 1, [0, 1, 2].into_iter()));
+        assert_eq!((crossing.due(later), crossing.next_timeout()), (Vec::new(), None));
         for n in 0..SEEN as u32 + 10 {
-            let mut id = [0; 16];
-            id[..4].copy_from_slice(&n.to_le_bytes());
-            id[15] = 9;
-            crossing.arrived(MessageId(id), 0, [0].into_iter());
+            crossing.began(payload(n).id(), 0);
         }
         assert_eq!(crossing.order.len(), SEEN);
         assert_eq!(crossing.seen.len(), SEEN);
+    }
+
+    #[test]
+    fn what_a_domain_has_by_itself_is_not_carried_and_a_lone_gateway_does_not_wait() {
+        let mut crossing = Crossing::new([2; 32]);
+        let joined = || [0, 1].into_iter();
+        for n in 0..40 {
+            let now = Timestamp(u64::from(n) * 10_000);
+            assert!(crossing.arrived(now, &payload(n), 0, joined()));
+            assert!(!crossing.arrived(now, &payload(n), 1, joined()), "another gateway was faster");
+            assert_eq!(crossing.due(now.plus_ms(5_000)), []);
+        }
+        assert!((crossing.spread_ms[&1] - SPREAD_MOST_MS).abs() < 1.0);
+        for n in 40..100 {
+            let now = Timestamp(u64::from(n) * 10_000);
+            assert!(crossing.arrived(now, &payload(n), 0, joined()));
+            assert_eq!(crossing.due(now.plus_ms(5_000)), [(1, payload(n))]);
+        }
+        assert!(crossing.spread_ms[&1] < 1.0, "the others are gone");
+        crossing.arrived(Timestamp(0), &payload(1_000), 0, joined());
+        crossing.left(1);
+        assert_eq!(crossing.next_timeout(), None);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Member {
     }
 
     fn on_frame(&mut self, now: Timestamp, from: NodeId, frame: Frame, out: &mut Vec<Output>) {
-        let (own, rest): (Vec<Message>, Vec<Message>) = frame.0.into_iter().partition(|message| {
+        let is_own = |message: &Message| {
             matches!(
                 message,
                 Message::Challenge { .. }
@@ -112,7 +112,12 @@ impl Member {
                     | Message::Mark { .. }
                     | Message::Marked { .. }
             )
-        });
+        };
+        if !frame.0.iter().any(is_own) {
+            let inner = self.topology.handle(now, Input::Frame { from, frame });
+            return self.pass(inner, out);
+        }
+        let (own, rest): (Vec<Message>, Vec<Message>) = frame.0.into_iter().partition(is_own);
         own.into_iter().for_each(|message| self.on_message(now, from, message, out));
         if !rest.is_empty() {
             let inner = self.topology.handle(now, Input::Frame { from, frame: Frame(rest) });
@@ -363,6 +368,10 @@ impl Topology for Member {
 
     fn shun(&mut self, now: Timestamp, node: NodeId) -> Vec<Output> {
         self.topology.shun(now, node)
+    }
+
+    fn has(&self, id: &MessageId) -> bool {
+        self.topology.has(id)
     }
 
     fn payload(&self, id: &MessageId) -> Option<Payload> {

@@ -76,7 +76,7 @@ impl Default for Scenario {
             churn: true,
             loss: 0.0,
             volunteers: true,
-            trial_ms: Some(15_000),
+            trial_ms: Some(20_000),
         }
     }
 }

@@ -99,6 +99,10 @@ impl Topology for Star {
         Vec::new()
     }
 
+    fn has(&self, id: &MessageId) -> bool {
+        self.cache.has(id)
+    }
+
     fn payload(&self, id: &MessageId) -> Option<Payload> {
         self.cache.get(id).map(|(payload, _)| payload)
     }

@@ -1,7 +1,7 @@
 //! The simulated world: events in order of time, nodes with their memberships, links between them. It
 //! drives [`Member`]s as a shell would, and notes who got what when.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,10 +77,31 @@ pub struct Said {
     pub home: u8,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// An event in the queue. In order of time, then as they were put there.
 struct Due {
     at_us: u64,
     number: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at_us, self.number).cmp(&(other.at_us, other.number))
+    }
 }
 
 enum Event {
@@ -110,7 +131,6 @@ pub struct World {
     pub purposes: BTreeMap<&'static str, u64>,
     ids: BTreeMap<MessageId, u32>,
     queue: BinaryHeap<Reverse<Due>>,
-    waiting: BTreeMap<u64, Event>,
     number: u64,
     generation: u32,
     chance: Chance,
@@ -135,7 +155,6 @@ impl World {
             purposes: BTreeMap::new(),
             ids: BTreeMap::new(),
             queue: BinaryHeap::new(),
-            waiting: BTreeMap::new(),
             number: 0,
             generation: 0,
             chance,
@@ -157,9 +176,7 @@ impl World {
             }
             self.now_us = due.at_us;
             self.events += 1;
-            if let Some(event) = self.waiting.remove(&due.number) {
-                self.happen(event);
-            }
+            self.happen(due.event);
         }
         self.now_us = end_us;
         let end_ms = self.scenario.end_ms();
@@ -243,7 +260,7 @@ impl World {
             bytes: 0,
             got: Vec::new(),
             links: BTreeMap::new(),
-            crossing: Crossing::default(),
+            crossing: Crossing::new(id),
             uplink_free_us: 0,
             timer_us: None,
             remembered: BTreeMap::new(),
@@ -257,8 +274,7 @@ impl World {
 
     fn at_us(&mut self, at_us: u64, event: Event) {
         self.number += 1;
-        self.queue.push(Reverse(Due { at_us: at_us.max(self.now_us), number: self.number }));
-        self.waiting.insert(self.number, event);
+        self.queue.push(Reverse(Due { at_us: at_us.max(self.now_us), number: self.number, event }));
     }
 
     fn happen(&mut self, event: Event) {
@@ -312,7 +328,9 @@ impl World {
                 Output::Send { to, frame } => self.send(index, index_of(&to), domain, frame),
                 Output::Dial(contact) => self.dial(index, index_of(&contact.node), domain),
                 Output::Hang(node) => self.hang(index, index_of(&node), domain),
-                Output::Deliver { hops, payload, .. } => self.delivered(index, domain, hops, payload),
+                Output::Deliver { from, hops, payload } => {
+                    self.delivered(index, domain, index_of(&from), hops, &payload);
+                }
             }
         }
     }
@@ -405,19 +423,31 @@ impl World {
         self.at_us(at, Event::Down { node: to, peer: from, domain, generation });
     }
 
-    fn delivered(&mut self, index: u32, domain: u8, hops: u8, payload: Payload) {
+    fn delivered(&mut self, index: u32, domain: u8, from: u32, hops: u8, payload: &Payload) {
         let Some(message) = self.ids.get(&payload.id()).copied() else { return };
-        let now_ms = self.now().0;
-        let delay = now_ms - self.said[message as usize].at_ms;
+        let now = self.now();
+        let delay = now.0 - self.said[message as usize].at_ms;
+        // A topology counts within its domain; what counts here is the whole way.
+        let there = self.nodes.get(from as usize).and_then(|node| node.got.get(message as usize));
+        let hops = there.filter(|(delay, _)| *delay > 0).map_or(hops, |(_, hops)| hops.saturating_add(1));
         let node = &mut self.nodes[index as usize];
         let joined = node.members.keys().copied();
-        let Some(onward) = node.crossing.arrived(payload.id(), domain, joined) else { return };
-        note(&mut node.got, message, delay, hops);
-        if node.malice.is_some() {
+        if node.crossing.arrived(now, payload, domain, joined) {
+            note(&mut node.got, message, delay, hops);
+        }
+        self.cross(index);
+    }
+
+    /// Carries over what is due to be.
+    fn cross(&mut self, index: u32) {
+        let now = self.now();
+        let node = &mut self.nodes[index as usize];
+        let due = node.crossing.due(now);
+        if node.malice.is_some() || !node.online {
             return;
         }
-        for other in onward {
-            self.input(index, other, Input::Broadcast(payload.clone()));
+        for (domain, payload) in due {
+            self.input(index, domain, Input::Broadcast(payload));
         }
     }
 
@@ -437,12 +467,14 @@ impl World {
         for domain in due {
             self.input(index, domain, Input::Timeout);
         }
+        self.cross(index);
         self.set_timer(index);
     }
 
     fn set_timer(&mut self, index: u32) {
         let node = &mut self.nodes[index as usize];
-        let Some(next) = node.members.values().filter_map(Topology::next_timeout).min() else { return };
+        let times = node.members.values().filter_map(Topology::next_timeout);
+        let Some(next) = times.chain(node.crossing.next_timeout()).min() else { return };
         let at = (next.0 * 1_000).max(self.now_us + 1_000);
         if node.online && node.timer_us.is_none_or(|set| set > at) {
             node.timer_us = Some(at);
@@ -475,7 +507,7 @@ impl World {
         self.said.push(Said { at_ms: now_ms, by: by as u32, home: node.home });
         note(&mut node.got, number, 0, 0);
         let domains: Vec<u8> = node.members.keys().copied().collect();
-        node.crossing.arrived(payload.id(), node.home, domains.iter().copied());
+        node.crossing.began(payload.id(), node.home);
         for domain in domains {
             self.input(by as u32, domain, Input::Broadcast(payload.clone()));
         }
@@ -516,6 +548,7 @@ impl World {
     pub fn quit(&mut self, index: u32, domain: u8) {
         let node = &mut self.nodes[index as usize];
         node.members.remove(&domain);
+        node.crossing.left(domain);
         let links: Vec<(u32, u32)> = node
             .links
             .iter()
@@ -552,22 +585,23 @@ impl World {
         }
     }
 
-    /// Members by way of which a node enters: three early ones, and some of those on line, as an invite link
-    /// or a bootstrap list names them.
+    /// Members by way of which a node enters: the three early ones, which a bootstrap list names whether they
+    /// are on line or not, and some of those on line, as an invite link names them.
     fn entrances(&mut self, index: u32, domain: u8) -> Vec<Contact> {
         let few = if self.scenario.shape == Shape::Gossip { 30 } else { 4 };
-        let mut found = Vec::new();
-        let cold = self.scenario.attack == Some(Attack::ColdBoot);
-        for try_at in 0..few * 6 {
-            let pool = if cold { usize::from(self.scenario.domains) * 3 } else { self.nodes.len() };
-            let other = self.chance.below(pool) as u32;
-            let node = &self.nodes[other as usize];
-            let there = node.members.contains_key(&domain) && other != index;
-            if there && !found.contains(&node.contact) {
-                found.push(node.contact.clone());
-            }
-            if found.len() >= few || (cold && try_at > 12 && !found.is_empty()) {
-                break;
+        let domains = u32::from(self.scenario.domains);
+        let early = (0..3).map(|round| u32::from(domain) + round * domains);
+        let mut found: Vec<Contact> = early
+            .filter(|other| *other != index)
+            .filter_map(|other| self.nodes.get(other as usize))
+            .map(|node| node.contact.clone())
+            .collect();
+        let online = self.members_of(domain);
+        let tries = if self.scenario.attack == Some(Attack::ColdBoot) { 0 } else { few };
+        for other in self.chance.sample(&online, tries) {
+            let contact = &self.nodes[other as usize].contact;
+            if other != index && !found.contains(contact) {
+                found.insert(0, contact.clone());
             }
         }
         found

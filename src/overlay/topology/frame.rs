@@ -20,6 +20,8 @@ pub const FRAME_BYTES: usize = limits::PACKET_BYTES + 8 * 1024;
 pub const FRAME_MESSAGES: usize = 256;
 /// Ids in one message; one with more is refused.
 pub const IDS: usize = 512;
+/// Parts into which ids are divided when two members compare what they hold.
+pub const BUCKETS: usize = 16;
 /// Contacts in one message; one with more is refused.
 pub const CONTACTS: usize = 32;
 /// Routes of one contact; one with more is refused.
@@ -29,6 +31,13 @@ pub const ROUTES: usize = 4;
 /// that they do not already own; two made together under one id harm their maker alone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct MessageId(pub [u8; 16]);
+
+impl MessageId {
+    /// Which of [`BUCKETS`] parts of all ids it is in.
+    pub fn bucket(&self) -> usize {
+        usize::from(self.0[0]) * BUCKETS / 256
+    }
+}
 
 /// Opaque bytes that the domain carries, shared and not copied, with their id.
 #[derive(Clone, PartialEq, Eq)]
@@ -151,10 +160,11 @@ pub enum Message {
     Graft(Option<MessageId>),
     /// From now on announce only.
     Prune,
-    /// Anti-entropy: a fingerprint of what the sender holds of late.
-    Fingerprint([u8; 16]),
-    /// Anti-entropy: what the sender holds of late; with `reply`, it wants to hear what it lacks.
-    Recent { ids: Vec<MessageId>, reply: bool },
+    /// Anti-entropy: fingerprints of what the sender holds of late, bucket by bucket.
+    Fingerprint([[u8; 8]; BUCKETS]),
+    /// Anti-entropy: what the sender holds of late in these buckets, and for how many seconds; with `reply`,
+    /// it wants to hear what it lacks.
+    Recent { buckets: u16, ids: Vec<(MessageId, u8)>, reply: bool },
     /// A newcomer's first word to its contact.
     Join(Contact),
     /// A newcomer travels a random walk.
@@ -222,8 +232,8 @@ impl Message {
             contacts.len() <= CONTACTS && contacts.iter().all(|contact| contact.routes.len() <= ROUTES)
         };
         match self {
-            Self::IHave(ids) => ids.len() <= IDS,
-            Self::IWant(ids) | Self::Recent { ids, .. } => ids.len() <= IDS,
+            Self::IHave(ids) | Self::Recent { ids, .. } => ids.len() <= IDS,
+            Self::IWant(ids) => ids.len() <= IDS,
             Self::Join(contact)
             | Self::ForwardJoin { newcomer: contact, .. }
             | Self::Neighbour { contact, .. }

@@ -350,6 +350,10 @@ impl Topology for Gossip {
         self.outbox.finish(now)
     }
 
+    fn has(&self, id: &MessageId) -> bool {
+        self.cache.has(id)
+    }
+
     fn payload(&self, id: &MessageId) -> Option<Payload> {
         self.cache.get(id).map(|(payload, _)| payload)
     }

@@ -68,6 +68,9 @@ pub trait Topology: Send {
     /// Never to be a neighbour again, as far as this node can help it: it was caught.
     fn shun(&mut self, now: Timestamp, node: NodeId) -> Vec<Output>;
 
+    /// Whether this id was seen of late: its payload would be taken for a duplicate.
+    fn has(&self, id: &MessageId) -> bool;
+
     /// The payload of this id, while it is kept.
     fn payload(&self, id: &MessageId) -> Option<Payload>;
 

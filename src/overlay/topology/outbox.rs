@@ -81,9 +81,7 @@ impl Outbox {
 
     /// Everything that is due.
     pub fn finish(&mut self, now: Timestamp) -> Vec<Output> {
-        let due: Vec<NodeId> =
-            self.held.iter().filter(|(_, held)| held.due <= now).map(|(node, _)| *node).collect();
-        for node in due {
+        while let Some(node) = self.held.iter().find(|(_, held)| held.due <= now).map(|(node, _)| *node) {
             self.flush(node, now);
         }
         self.outputs.extend(self.hangs.drain(..).map(Output::Hang));

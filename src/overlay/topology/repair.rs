@@ -1,5 +1,5 @@
-//! Anti-entropy between two neighbours: compare fingerprints of what was seen of late, then ids, then
-//! send what the other lacks. Owns that exchange; which neighbour and when is the topology's to say.
+//! Anti-entropy between two neighbours: compare fingerprints of what was seen of late, then the ids of
+//! those buckets that differ, then send what the other lacks. Owns that exchange; which neighbour and when is the topology's to say.
 //!
 //! Plumtree heals what is lost as long as announcements get through; across a partition, or when an
 //! announcement itself is lost, only this does. Further back than the cache, the application reconciles.
@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::cache::Cache;
-use super::frame::IDS;
+use super::frame::BUCKETS;
 use super::outbox::Outbox;
 use super::{Message, MessageId};
 use crate::base::{NodeId, Timestamp, limits};
@@ -20,34 +20,43 @@ pub fn ask(cache: &Cache, now: Timestamp, peer: NodeId, outbox: &mut Outbox) {
     outbox.now(peer, Message::Fingerprint(cache.fingerprint(now)));
 }
 
-/// A neighbour's fingerprint: where it differs from ours, our ids go back.
-pub fn on_fingerprint(cache: &Cache, now: Timestamp, peer: NodeId, theirs: [u8; 16], outbox: &mut Outbox) {
-    if cache.fingerprint(now) != theirs {
-        outbox.now(peer, Message::Recent { ids: cache.recent(now), reply: true });
-    }
-}
-
-/// A neighbour's ids. Asks for those that are new here and, if it wants to hear them, tells those that
-/// it lacks. Returns how many were new.
-pub fn on_recent(
+/// A neighbour's fingerprints: where they differ from ours, our ids go back.
+pub fn on_fingerprint(
     cache: &Cache,
     now: Timestamp,
     peer: NodeId,
-    theirs: Vec<MessageId>,
-    reply: bool,
+    theirs: [[u8; 8]; BUCKETS],
+    outbox: &mut Outbox,
+) {
+    let ours = cache.fingerprint(now);
+    let buckets = (0..BUCKETS).filter(|n| ours[*n] != theirs[*n]).fold(0, |buckets, n| buckets | 1 << n);
+    if buckets != 0 {
+        let ids = cache.recent(now, buckets);
+        outbox.now(peer, Message::Recent { buckets, ids, reply: true });
+    }
+}
+
+/// A neighbour's ids. Asks for those that are new here and were not asked for yet and, if it wants to hear them,
+/// tells those that it lacks. Returns how many were asked for.
+pub fn on_recent(
+    cache: &mut Cache,
+    now: Timestamp,
+    peer: NodeId,
+    (buckets, theirs, reply): (u16, Vec<(MessageId, u8)>, bool),
     outbox: &mut Outbox,
 ) -> usize {
-    let theirs: BTreeSet<MessageId> = theirs.into_iter().collect();
-    let lacking: Vec<MessageId> = theirs.iter().filter(|id| !cache.has(id)).copied().collect();
+    let lacking: Vec<MessageId> =
+        theirs.iter().filter(|(id, age_s)| cache.want(now, *id, *age_s)).map(|(id, _)| *id).collect();
     let count = lacking.len();
     if count > 0 {
         outbox.now(peer, Message::IWant(lacking));
     }
     if reply {
-        let lacks: Vec<MessageId> =
-            cache.recent(now).into_iter().filter(|id| !theirs.contains(id)).take(IDS).collect();
-        if !lacks.is_empty() {
-            outbox.now(peer, Message::Recent { ids: lacks, reply: false });
+        let theirs: BTreeSet<MessageId> = theirs.into_iter().map(|(id, _)| id).collect();
+        let ids: Vec<(MessageId, u8)> =
+            cache.recent(now, buckets).into_iter().filter(|(id, _)| !theirs.contains(id)).collect();
+        if !ids.is_empty() {
+            outbox.now(peer, Message::Recent { buckets, ids, reply: false });
         }
     }
     count

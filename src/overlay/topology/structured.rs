@@ -264,8 +264,8 @@ impl Structured {
             Message::Fingerprint(theirs) => {
                 repair::on_fingerprint(&self.cache, now, from, theirs, &mut self.outbox);
             }
-            Message::Recent { ids, reply } => {
-                repair::on_recent(&self.cache, now, from, ids, reply, &mut self.outbox);
+            Message::Recent { buckets, ids, reply } => {
+                repair::on_recent(&mut self.cache, now, from, (buckets, ids, reply), &mut self.outbox);
             }
             _ => {}
         }
@@ -461,6 +461,10 @@ impl Topology for Structured {
             self.outbox.hang(node);
         }
         self.outbox.finish(now)
+    }
+
+    fn has(&self, id: &MessageId) -> bool {
+        self.cache.has(id)
     }
 
     fn payload(&self, id: &MessageId) -> Option<Payload> {

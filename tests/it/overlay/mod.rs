@@ -137,7 +137,7 @@ proptest! {
             match kind {
                 0 => Box::new(Mesh::new(own, selection, chance, Timestamp(0))),
                 1 => {
-                    let settings = tree::Settings { selection, active: 4, ..tree::Settings::default() };
+                    let settings = tree::Settings { selection, active: 4, active_most: 5, ..tree::Settings::default() };
                     Box::new(Tree::new(own, settings, chance, Timestamp(0)))
                 }
                 _ => Box::new(Structured::new(own, vec![[7; 32]], chance, Timestamp(0))),
@@ -151,6 +151,19 @@ proptest! {
     fn nonsense_from_peers_is_borne(seed: u64, kind in 0..4u8) {
         wild::bear_nonsense(seed, kind);
     }
+}
+
+/// Domains that members enter one after the other, phones and laptops that come and go: nothing is lost between
+/// domains, nobody stays alone, old payloads do not go round again, and links are not made to be closed.
+#[test]
+fn domains_with_gateways_and_churn_lose_nothing_and_cost_little() {
+    let scenario = Scenario { nodes: 120, domains: 6, minutes: 3.0, seed: 7, ..Scenario::default() };
+    let outcome = sim::run(&scenario);
+    assert!(outcome.owed > 10_000, "{outcome:?}");
+    assert_eq!(outcome.delivered, outcome.owed, "{}", percent(&outcome));
+    assert!(outcome.timely >= 0.999, "{}", outcome.timely);
+    assert!(outcome.wire_per_payload < 3.8, "{} {:?}", outcome.wire_per_payload, outcome.purposes);
+    assert!(outcome.mean_hops < 9.0 && outcome.p99_ms < 1_500, "{} {}", outcome.mean_hops, outcome.p99_ms);
 }
 
 #[test]

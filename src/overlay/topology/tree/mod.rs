@@ -33,8 +33,12 @@ use views::Views;
 /// What can be set; the defaults suit ten to a hundred thousand members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Active view: neighbours. The paper's `log10(n) + 1`, and two more for members that lie.
+    /// Active view: neighbours that this node looks for. The paper's `log10(n) + 1`, and one more for members
+    /// that lie.
     pub active: usize,
+    /// Neighbours that it takes. The paper has one bound for both; then nearly everyone who looks for
+    /// a neighbour is refused, because nearly everyone is full, and connections are made to be closed.
+    pub active_most: usize,
     /// Passive view: spares.
     pub passive: usize,
     /// Active random walk length (ARWL): hops that a newcomer and a shuffle travel.
@@ -58,6 +62,9 @@ pub struct Settings {
     /// Or the time by which its announcement came before the payload. The paper counts hops alone; by
     /// time, the tree follows the fast links, however many.
     pub optimise_ms: u64,
+    /// The same where the announcement came after the payload, because it waited before it was sent: the time
+    /// that the payload itself would have saved.
+    pub optimise_late_ms: u64,
     /// How often one neighbour is asked for what is missing; `None` where the application reconciles.
     pub repair_ms: Option<u64>,
     /// How often neighbours are judged, and the first wait before a quiet node looks elsewhere.
@@ -69,17 +76,19 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            active: 7,
+            active: 5,
+            active_most: 8,
             passive: 30,
             active_walk: 6,
             passive_walk: 3,
             shuffle_ms: 60_000,
-            lazy_ms: 100,
+            lazy_ms: 150,
             missing_ms: 500,
             graft_ms: 500,
-            prune_after: 3,
+            prune_after: 2,
             optimise_hops: 8,
             optimise_ms: 200,
+            optimise_late_ms: 120,
             repair_ms: Some(15_000),
             refresh_ms: 15_000,
             selection: Selection::default(),
@@ -95,6 +104,8 @@ pub struct Tree {
     push: Push,
     outbox: Outbox,
     repair_at: Option<Timestamp>,
+    /// When a new neighbour was last asked for what is missing.
+    asked_at: Option<Timestamp>,
     refresh_at: Timestamp,
     /// Whether one period has passed: before that there is much to catch up with.
     settled: bool,
@@ -111,7 +122,11 @@ const BROKEN: u32 = 3;
 /// Payloads that repair had to bring in one period before that is taken for more than an accident.
 const LATE: usize = 3;
 /// How likely a refresh is to look for somebody who was lost.
-const LOOK_BACK: f64 = 0.5;
+const LOOK_BACK: f64 = 0.1;
+/// The same, when it brings nothing: then this part of the domain may be all there is of it here.
+const LOOK_BACK_QUIET: f64 = 0.5;
+/// How long one new neighbour has the word before another one is asked for what is missing.
+const ASK_GAP_MS: u64 = 4_000;
 /// Doublings of the wait of a quiet node.
 const QUIET_DOUBLINGS: u32 = 5;
 
@@ -128,6 +143,7 @@ impl Tree {
             chance,
             outbox: Outbox::default(),
             repair_at,
+            asked_at: None,
             refresh_at,
             settled: false,
             quiet: 0,
@@ -154,15 +170,16 @@ impl Tree {
             Message::Payload { hops, payload } => {
                 self.push.on_payload(now, from, hops, payload, is_neighbour, &mut self.outbox);
             }
-            Message::IHave(ids) if is_neighbour => self.push.on_announced(now, from, &ids),
+            Message::IHave(ids) if is_neighbour => self.push.on_announced(now, from, &ids, &mut self.outbox),
             Message::IWant(ids) => repair::on_want(self.push.cache(), from, &ids, &mut self.outbox),
             Message::Graft(id) if is_neighbour => self.push.on_graft(from, id, &mut self.outbox),
             Message::Prune if is_neighbour => self.push.on_prune(from),
             Message::Fingerprint(theirs) if is_neighbour => {
                 repair::on_fingerprint(self.push.cache(), now, from, theirs, &mut self.outbox);
             }
-            Message::Recent { ids, reply } if is_neighbour => {
-                let late = repair::on_recent(self.push.cache(), now, from, ids, reply, &mut self.outbox);
+            Message::Recent { buckets, ids, reply } if is_neighbour => {
+                let recent = (buckets, ids, reply);
+                let late = repair::on_recent(self.push.cache_mut(), now, from, recent, &mut self.outbox);
                 if self.settled {
                     self.push.repaired(late);
                 }
@@ -178,14 +195,26 @@ impl Tree {
     fn follow_views(&mut self, now: Timestamp) {
         for (node, up) in self.views.take_changes() {
             if up {
-                self.push.neighbour_up(node);
-                if self.settings.repair_ms.is_some() {
-                    repair::ask(self.push.cache(), now, node, &mut self.outbox);
-                }
+                self.push.neighbour_up(node, &mut self.outbox);
+                self.ask_new(now, node);
             } else {
-                self.push.neighbour_down(now, &node);
+                self.push.neighbour_down(now, &node, &mut self.outbox);
             }
         }
+    }
+
+    /// Asks a new neighbour for what is missing here. One at a time: they would all bring the same. A
+    /// newcomer asks another one soon after, because the first may be as new.
+    fn ask_new(&mut self, now: Timestamp, node: NodeId) {
+        let late = self.asked_at.is_none_or(|at| now.since_ms(at) >= ASK_GAP_MS);
+        if self.settings.repair_ms.is_none() || !late {
+            return;
+        }
+        if self.asked_at.is_none() {
+            self.repair_at = Some(now.plus_ms(self.chance.about(ASK_GAP_MS)));
+        }
+        self.asked_at = Some(now);
+        repair::ask(self.push.cache(), now, node, &mut self.outbox);
     }
 
     fn on_timeout(&mut self, now: Timestamp) {
@@ -217,7 +246,7 @@ impl Tree {
         self.settled = true;
         let tricked = period.late >= LATE;
         let quiet = period.bringers() < 2;
-        if self.chance.happens(LOOK_BACK)
+        if self.chance.happens(if quiet { LOOK_BACK_QUIET } else { LOOK_BACK })
             && let Some(worst) = period.worst(&mut self.chance)
         {
             self.views.look_back(now, worst, quiet, &mut self.chance, &mut self.outbox);
@@ -282,6 +311,10 @@ impl Topology for Tree {
         self.views.drop_neighbour(now, node, true, &mut self.chance, &mut self.outbox);
         self.follow_views(now);
         self.outbox.finish(now)
+    }
+
+    fn has(&self, id: &MessageId) -> bool {
+        self.push.cache().has(id)
     }
 
     fn payload(&self, id: &MessageId) -> Option<Payload> {

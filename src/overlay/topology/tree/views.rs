@@ -25,6 +25,8 @@ const WALK_MS: u64 = 10_000;
 const SHUFFLE_ACTIVE: usize = 3;
 /// See [`SHUFFLE_ACTIVE`].
 const SHUFFLE_PASSIVE: usize = 6;
+/// Walks on which an entrance sends a newcomer.
+const JOIN_WALKS: usize = 2;
 /// Of one neighbourhood of addresses: in the active view.
 const NEAR_ACTIVE: usize = 2;
 /// Of one neighbourhood of addresses: in the passive view.
@@ -151,9 +153,9 @@ impl Views {
         let high = self.active.is_empty();
         let message = match pending.why {
             Why::Enter => Message::Join(self.own.clone()),
-            Why::Befriend => Message::Neighbour { contact: self.own.clone(), high },
+            Why::Newcomer | Why::Befriend => Message::Neighbour { contact: self.own.clone(), high },
             // Not refused for lack of room, or nobody would ever change place in a full domain.
-            Why::Newcomer | Why::Replace(_) => Message::Neighbour { contact: self.own.clone(), high: true },
+            Why::Replace(_) => Message::Neighbour { contact: self.own.clone(), high: true },
         };
         outbox.now(node, message);
     }
@@ -279,9 +281,7 @@ impl Views {
     /// Gives up on who does not answer, shuffles, fills up.
     pub fn on_timeout(&mut self, now: Timestamp, chance: &mut Chance, outbox: &mut Outbox) {
         let late = |pending: &Pending| pending.until <= now;
-        let late: Vec<NodeId> =
-            self.pending.iter().filter(|(_, pending)| late(pending)).map(|(node, _)| *node).collect();
-        for node in late {
+        while let Some(node) = self.pending.iter().find(|(_, p)| late(p)).map(|(node, _)| *node) {
             self.pending.remove(&node);
             self.rest(now, node, REST_MS);
             outbox.hang(node);
@@ -316,8 +316,12 @@ impl Views {
 
     fn on_join(&mut self, now: Timestamp, newcomer: Contact, chance: &mut Chance, outbox: &mut Outbox) {
         let ttl = self.settings.active_walk;
-        for node in self.active.keys().filter(|node| **node != newcomer.node) {
-            outbox.now(*node, Message::ForwardJoin { newcomer: newcomer.clone(), ttl });
+        // The paper sends the newcomer to every neighbour, and each walk's end connects with it. With two
+        // entrances that is twice as many as it takes; it finds the rest among the spares that follow.
+        let neighbours: Vec<NodeId> =
+            self.active.keys().filter(|node| **node != newcomer.node).copied().collect();
+        for node in chance.sample(&neighbours, JOIN_WALKS) {
+            outbox.now(node, Message::ForwardJoin { newcomer: newcomer.clone(), ttl });
         }
         outbox.now(newcomer.node, Message::Accept);
         // Beyond the paper: spares at once, so that a newcomer does not hang on its entrance alone.
@@ -368,7 +372,7 @@ impl Views {
         let caught = self.resting.get(&node).is_some_and(|until| until.since_ms(now) > REST_MS);
         let others: Vec<&Contact> = self.active.values().filter(|other| other.node != node).collect();
         let crowded = self.near(&others, &contact) >= NEAR_ACTIVE;
-        let room = others.len() < self.settings.active;
+        let room = others.len() < self.settings.active_most;
         if caught || crowded || !(high || room) {
             outbox.now(node, Message::Disconnect);
             if !self.is_active(&node) {
@@ -383,7 +387,10 @@ impl Views {
     fn on_accept(&mut self, now: Timestamp, from: NodeId, chance: &mut Chance, outbox: &mut Outbox) {
         let Some(pending) = self.pending.remove(&from) else { return };
         let chosen = !matches!(pending.why, Why::Newcomer);
-        if let Why::Replace(worst) = pending.why {
+        // There may be room for both.
+        if let Why::Replace(worst) = pending.why
+            && self.active.len() > self.settings.active
+        {
             self.drop_neighbour(now, worst, false, chance, outbox);
         }
         self.admit(now, pending.contact, true, chosen, chance, outbox);
@@ -472,14 +479,17 @@ impl Views {
         if node == self.own.node || self.is_active(&node) {
             return;
         }
-        if self.active.len() >= self.settings.active {
+        if self.active.len() >= self.settings.active_most {
             if !force {
                 return;
             }
             let knocked: Vec<NodeId> =
                 self.active.keys().filter(|node| !self.chosen.contains(*node)).copied().collect();
-            let among =
-                if !chosen && knocked.len() * 2 >= self.settings.active { knocked } else { self.active() };
+            let among = if !chosen && knocked.len() * 2 >= self.settings.active_most {
+                knocked
+            } else {
+                self.active()
+            };
             if let Some(victim) = chance.pick(&among).copied() {
                 // Without filling up: the place is for the one who comes.
                 if let Some(gone) = self.lose(&victim) {
