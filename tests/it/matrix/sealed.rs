@@ -14,6 +14,7 @@ use multichat::base::config::EncryptionConfig;
 use multichat::cli::demo::irc_user::{IrcUser, Line};
 use multichat::cli::demo::matrix_user::{Heard, MatrixUser};
 use multichat::cli::demo::nodes::{self, MatrixSide};
+use multichat::matrix::encryption_state;
 use serde_json::{Value, json};
 
 use super::attachments::{fetch, upload};
@@ -183,8 +184,17 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     dave_client.say(&room, "dave was here").await.unwrap();
     carol.wait_for("dave", PATIENCE, |line| line.mentions("#vault", "dave was here")).await.unwrap();
 
-    // Killed and started again, it goes on with the same keys.
+    // Killed in the middle of it and started again, it goes on with the same keys, and says nothing twice.
+    for number in 0..20 {
+        carol.say("#vault", &format!("line {number}")).unwrap();
+    }
+    reads(&client, &room, "line 3").await;
     house.node.restart().await;
+    reads(&client, &room, "line 19").await;
+    let mut lines: Vec<String> = client.heard().into_iter().map(|heard| heard.body).collect();
+    lines.retain(|body| body.starts_with("line "));
+    assert_eq!(lines, (0..20).map(|number| format!("line {number}")).collect::<Vec<_>>());
+    assert_eq!(encryption_state(&house.run.join("node/data")), Some(Ok(())));
     client.say(&room, "after the restart").await.unwrap();
     carol
         .wait_for("the restart", PATIENCE, |line| line.mentions("#vault", "after the restart"))
