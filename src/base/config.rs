@@ -253,6 +253,8 @@ pub struct AccountsConfig {
     pub registration: bool,
     /// Whether before they have finished connecting.
     pub before_connect: bool,
+    /// Whether whoever registers one has to name an e-mail address. Operators see it; nothing is sent there.
+    pub email: bool,
     /// Whether accounts stay in their channels while no client of theirs is connected; each may say
     /// otherwise for itself.
     pub always_on: bool,
@@ -261,7 +263,13 @@ pub struct AccountsConfig {
 
 impl Default for AccountsConfig {
     fn default() -> Self {
-        Self { registration: true, before_connect: false, always_on: true, guests: Guests::Stay }
+        Self {
+            registration: true,
+            before_connect: false,
+            email: false,
+            always_on: true,
+            guests: Guests::Stay,
+        }
     }
 }
 

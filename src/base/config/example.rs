@@ -85,6 +85,7 @@ irc:
   accounts:
     registration: true           # anybody may register an account
     before_connect: false        # also before they have finished connecting
+    email: false                 # and have to name an e-mail address (operators see it; nothing is sent)
     always_on: true              # accounts stay in their channels while they are away
     guests: stay                 # so do clients without an account (stay), or they go (leave)
   password: null                 # server password (PASS)
