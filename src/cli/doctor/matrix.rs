@@ -214,6 +214,20 @@ mod tests {
         assert!(rate_limited(&silent).is_some(), "homeservers take a missing key for true");
     }
 
+    #[tokio::test]
+    async fn what_encrypted_rooms_lack_is_found_out() {
+        let mut registration = Registration::generate("x.org", "http://127.0.0.1:7701", "a", "h");
+        (registration.receive_ephemeral, registration.push_ephemeral) = (false, false);
+        let mut config: MatrixConfig =
+            serde_yaml::from_str("{homeserver: 'http://127.0.0.1:1', server_name: x.org}").unwrap();
+        let found = encryption(&config, &registration, Path::new("nowhere")).await;
+        assert_eq!(found.level, Level::Ok, "nobody asked for it");
+        config.encryption.allow = true;
+        let found = encryption(&config, &registration, Path::new("nowhere")).await;
+        assert_eq!(found.level, Level::Fail);
+        assert!(found.said.contains("lacks de.sorunome.msc2409.push_ephemeral: true"), "{}", found.said);
+    }
+
     #[test]
     fn clocks_may_differ_a_little() {
         for (apart, level) in
