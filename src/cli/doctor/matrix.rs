@@ -179,12 +179,15 @@ async fn encryption(config: &MatrixConfig, registration: &Registration, data_dir
     let mend = "update the homeserver; an older Synapse wants experimental_features: \
                 {msc3202_device_masquerading: true} for it";
     match knows {
-        Ok(true) => match encryption_state(data_dir) {
+        Ok(Some(true)) => match encryption_state(data_dir) {
             Some(Ok(())) => Finding::ok(WHAT, "the homeserver hands on what they need"),
             Some(Err(why)) => Finding::fail(WHAT, "the node could not use them", why),
             None => Finding::warn(WHAT, "not examined", "run the node and look again"),
         },
-        Ok(false) => Finding::fail(WHAT, "the homeserver does not let this node speak for devices", mend),
+        Ok(None) => Finding::warn(WHAT, "not examined", "run the node and look again"),
+        Ok(Some(false)) => {
+            Finding::fail(WHAT, "the homeserver does not let this node speak for devices", mend)
+        }
         Err(error) => Finding::warn(WHAT, error, "look again once it answers"),
     }
 }

@@ -223,6 +223,10 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     lines.retain(|body| body.starts_with("line "));
     assert_eq!(lines, (0..20).map(|number| format!("line {number}")).collect::<Vec<_>>());
     assert_eq!(encryption_state(&house.run.join("node/data")), Some(Ok(())));
+    let found = house.node.ask(&["doctor"]).await;
+    let about =
+        found.as_array().unwrap().iter().find(|finding| finding["check"] == "encrypted rooms").unwrap();
+    assert_eq!(about["said"], "the homeserver hands on what they need", "{found}");
     client.say(&room, "after the restart").await.unwrap();
     carol
         .wait_for("the restart", PATIENCE, |line| line.mentions("#vault", "after the restart"))
@@ -332,6 +336,19 @@ async fn what_comes_before_its_key_waits_for_it_over_a_restart() {
     reads(&client, &room, "with the second device").await;
     let after = devices(&house, &ghost).await;
     assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+
+    // The same while the node runs: the next who comes in has to be given keys, and it shows.
+    let url = format!("{}/_matrix/client/v3/devices/{}?user_id={ghost}", house.synapse.base, after[0]);
+    assert_eq!(request("DELETE", &url, Some("as-secret"), Some("{}")).await.0, 200);
+    let (erin, erin_client) = house.person("erin").await;
+    alice.call("POST", &format!("rooms/{room}/invite"), json!({"user_id": erin.id})).await;
+    erin_client.join(&room).await.unwrap();
+    bob.wait_for("erin's coming", PATIENCE, |line| line.command == "JOIN" && line.from.starts_with("erin"))
+        .await
+        .unwrap();
+    bob.say("#late", "with the third device").unwrap();
+    reads(&erin_client, &room, "with the third device").await;
+    assert_eq!(devices(&house, &ghost).await.len(), 1);
     all_is_encrypted(&alice, &room).await;
 }
 
