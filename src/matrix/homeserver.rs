@@ -434,11 +434,13 @@ impl Homeserver {
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn knows_devices(&self) -> Result<Option<bool>, CallError> {
+    pub async fn knows_devices(&self, bot: &str) -> Result<Option<bool>, CallError> {
         let devices = self.call(Call::get(&["v3", "devices"])).await?;
         let Some(device) = devices["devices"][0]["device_id"].as_str() else { return Ok(None) };
         let query = [("device_id", device), ("org.matrix.msc3202.device_id", device)];
-        let known = self.call(Call { query: &query, ..Call::get(&["v3", "account", "whoami"]) }).await?;
+        // With the bot's name, for Synapse stumbles over a device without a user.
+        let call = Call { query: &query, ..Call::get(&["v3", "account", "whoami"]).acting_as(bot) };
+        let known = self.call(call).await?;
         Ok(Some(known["device_id"] == device))
     }
 

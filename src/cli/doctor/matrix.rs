@@ -173,7 +173,10 @@ async fn encryption(config: &MatrixConfig, registration: &Registration, data_dir
         return Finding::fail(WHAT, said, "add that, here and at the homeserver, and restart it");
     }
     let knows = match Homeserver::new(&config.homeserver, &registration.as_token) {
-        Ok(homeserver) => homeserver.knows_devices().await.map_err(|error| error.to_string()),
+        Ok(homeserver) => {
+            let bot = format!("@{}:{}", registration.sender_localpart, config.server_name);
+            homeserver.knows_devices(&bot).await.map_err(|error| error.to_string())
+        }
         Err(fault) => Err(fault.message),
     };
     let mend = "update the homeserver; an older Synapse wants experimental_features: \

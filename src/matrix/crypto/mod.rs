@@ -341,7 +341,7 @@ impl Crypto {
         let into = (&*room, readers.users.as_slice(), &readers.settings);
         let sealed = device.encrypt(&self.hs, into, (sending.kind, sending.content)).await;
         if matches!(sealed, Err(CallError::Status { .. })) {
-            // Perhaps the homeserver lost it while we ran; Synapse then answers with a 500.
+            // Perhaps the homeserver lost it while we ran.
             device.doubt();
         }
         let mut sealed = sealed?;
