@@ -2,6 +2,7 @@
 
 mod cli;
 mod durability;
+mod failover;
 mod fuzz;
 mod interop;
 mod irc_network;
