@@ -173,18 +173,24 @@ async fn encryption(config: &MatrixConfig, registration: &Registration, data_dir
         return Finding::fail(WHAT, said, "add that, here and at the homeserver, and restart it");
     }
     let knows = match Homeserver::new(&config.homeserver, &registration.as_token) {
-        Ok(homeserver) => homeserver.knows_devices().await.map_err(|error| error.to_string()),
+        Ok(homeserver) => {
+            let bot = format!("@{}:{}", registration.sender_localpart, config.server_name);
+            homeserver.knows_devices(&bot).await.map_err(|error| error.to_string())
+        }
         Err(fault) => Err(fault.message),
     };
     let mend = "update the homeserver; an older Synapse wants experimental_features: \
                 {msc3202_device_masquerading: true} for it";
     match knows {
-        Ok(true) => match encryption_state(data_dir) {
+        Ok(Some(true)) => match encryption_state(data_dir) {
             Some(Ok(())) => Finding::ok(WHAT, "the homeserver hands on what they need"),
             Some(Err(why)) => Finding::fail(WHAT, "the node could not use them", why),
             None => Finding::warn(WHAT, "not examined", "run the node and look again"),
         },
-        Ok(false) => Finding::fail(WHAT, "the homeserver does not let this node speak for devices", mend),
+        Ok(None) => Finding::warn(WHAT, "not examined", "run the node and look again"),
+        Ok(Some(false)) => {
+            Finding::fail(WHAT, "the homeserver does not let this node speak for devices", mend)
+        }
         Err(error) => Finding::warn(WHAT, error, "look again once it answers"),
     }
 }
@@ -212,6 +218,20 @@ mod tests {
         let text = registration.to_yaml().replace("rate_limited: true\n", "");
         let silent = Registration::from_yaml(&text).unwrap();
         assert!(rate_limited(&silent).is_some(), "homeservers take a missing key for true");
+    }
+
+    #[tokio::test]
+    async fn what_encrypted_rooms_lack_is_found_out() {
+        let mut registration = Registration::generate("x.org", "http://127.0.0.1:7701", "a", "h");
+        (registration.receive_ephemeral, registration.push_ephemeral) = (false, false);
+        let mut config: MatrixConfig =
+            serde_yaml::from_str("{homeserver: 'http://127.0.0.1:1', server_name: x.org}").unwrap();
+        let found = encryption(&config, &registration, Path::new("nowhere")).await;
+        assert_eq!(found.level, Level::Ok, "nobody asked for it");
+        config.encryption.allow = true;
+        let found = encryption(&config, &registration, Path::new("nowhere")).await;
+        assert_eq!(found.level, Level::Fail);
+        assert!(found.said.contains("lacks de.sorunome.msc2409.push_ephemeral: true"), "{}", found.said);
     }
 
     #[test]

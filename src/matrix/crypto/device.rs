@@ -146,6 +146,11 @@ impl Device {
         Ok(true)
     }
 
+    /// Looks again, before it is used next, whether the homeserver has it.
+    pub fn doubt(&self) {
+        self.there.store(false, Ordering::Relaxed);
+    }
+
     async fn is_published(&self) -> Result<bool, CallError> {
         let account = self.keys.store().load_account().await.map_err(broken)?;
         Ok(account.is_some_and(|account| account.shared()))

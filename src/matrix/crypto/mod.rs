@@ -135,7 +135,7 @@ impl Crypto {
             let users = std::mem::take(&mut *hold(&self.untended));
             for user in users {
                 let tended = match self.established(&user).await {
-                    Ok(device) => device.tend(&self.hs).await,
+                    Ok(device) => device.tend(&self.hs).await.inspect_err(|_| device.doubt()),
                     Err(error) => Err(error),
                 };
                 if let Err(error) = tended {
@@ -340,11 +340,9 @@ impl Crypto {
         let readers = self.rooms.readers(&self.hs, &self.names, sending.room).await?;
         let into = (&*room, readers.users.as_slice(), &readers.settings);
         let sealed = device.encrypt(&self.hs, into, (sending.kind, sending.content)).await;
-        if let Err(CallError::Status { errcode, .. }) = &sealed
-            && errcode.contains("UNKNOWN_DEVICE")
-        {
-            // The homeserver lost it while we ran.
-            self.open.lock().await.devices.remove(user);
+        if matches!(sealed, Err(CallError::Status { .. })) {
+            // Perhaps the homeserver lost it while we ran.
+            device.doubt();
         }
         let mut sealed = sealed?;
         // By it we know our own again, and other nodes leave it alone: it names the event, as does the

@@ -1,11 +1,12 @@
 //! The door's HTTP sides by hand: transactions as a homeserver sends them, and the calls that
 //! deliveries cost.
 
-use multichat::base::config::MatrixConfig;
+use multichat::base::config::{EncryptionConfig, MatrixConfig};
 use multichat::chat::intent::Intent;
 use multichat::chat::message::{Content, Link};
 use multichat::chat::view::What;
 use multichat::matrix::Matrix;
+use multichat::matrix::proto::registration::Registration;
 use multichat::port::{Outcome, Refusal};
 use serde_json::json;
 
@@ -30,6 +31,10 @@ async fn matrix_transactions_by_hand() {
         .err()
         .expect("the port is taken");
     assert!(fault.message.contains("is taken: stop what listens there"), "{fault}");
+    let allowed = MatrixConfig { encryption: EncryptionConfig { allow: true }, ..config(&away) };
+    let old = Registration { for_devices: false, ..registration("http://127.0.0.1:7701") };
+    let fault = Matrix::bind(&allowed, old, Vec::new()).await.err().expect("the registration lacks a line");
+    assert!(fault.message.contains("wants org.matrix.msc3202: true in it"), "{fault}");
     let node = Node::open(matrix, &["#rust"]);
     node.look(|kept| kept.channels[0].links.push(Link::Matrix { room: "!room:localhost".into() }));
 

@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use matrix_sdk::deserialized_responses::{VerificationLevel, VerificationState};
 use matrix_sdk_crypto::AttachmentEncryptor;
-use multichat::base::config::EncryptionConfig;
+use multichat::base::config::{Config, EncryptionConfig};
 use multichat::cli::demo::irc_user::{IrcUser, Line};
 use multichat::cli::demo::matrix_user::{Heard, MatrixUser};
 use multichat::cli::demo::nodes::{self, MatrixSide};
@@ -31,6 +31,7 @@ struct House {
     node: NodeProcess,
     address: String,
     run: peers::Scratch,
+    config: Config,
 }
 
 impl House {
@@ -62,7 +63,14 @@ impl House {
         config.node.listen = vec![format!("/ip4/127.0.0.1/tcp/{p2p_port}")];
         let node = NodeProcess::start(&run.join("node"), &config).await;
         let address = format!("{}/p2p/{}", config.node.listen[0], node.field("p2p"));
-        Some(Self { synapse, node, address, run })
+        Some(Self { synapse, node, address, run, config })
+    }
+
+    /// Stops the node, and starts it with encryption allowed or not.
+    async fn allow(&mut self, allow: bool) {
+        self.node.kill().await;
+        self.config.matrix.as_mut().unwrap().encryption = EncryptionConfig { allow };
+        self.node = NodeProcess::start(&self.run.join("node"), &self.config).await;
     }
 
     async fn irc(&self, nick: &str, channel: &str) -> IrcUser {
@@ -215,6 +223,10 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     lines.retain(|body| body.starts_with("line "));
     assert_eq!(lines, (0..20).map(|number| format!("line {number}")).collect::<Vec<_>>());
     assert_eq!(encryption_state(&house.run.join("node/data")), Some(Ok(())));
+    let found = house.node.ask(&["doctor"]).await;
+    let about =
+        found.as_array().unwrap().iter().find(|finding| finding["check"] == "encrypted rooms").unwrap();
+    assert_eq!(about["said"], "the homeserver hands on what they need", "{found}");
     client.say(&room, "after the restart").await.unwrap();
     carol
         .wait_for("the restart", PATIENCE, |line| line.mentions("#vault", "after the restart"))
@@ -223,6 +235,16 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     carol.say("#vault", "read you").unwrap();
     reads(&client, &room, "read you").await;
     all_is_encrypted(&alice, &room).await;
+
+    // Switched off, it says so, and what comes from elsewhere waits: nothing of it goes in the clear.
+    house.allow(false).await;
+    carol.say("#vault", "not in the clear").unwrap();
+    client.say(&room, "anybody?").await.unwrap();
+    alice.sees(&room, "I do not read encrypted rooms").await;
+    let clear = alice.messages(&room).await;
+    assert!(clear.iter().all(|event| event["sender"] == BOT), "{clear:?}");
+    house.allow(true).await;
+    reads(&client, &room, "not in the clear").await;
 }
 
 /// Stands between the homeserver and the node, and holds back what is sent to devices while it is told to.
@@ -314,6 +336,19 @@ async fn what_comes_before_its_key_waits_for_it_over_a_restart() {
     reads(&client, &room, "with the second device").await;
     let after = devices(&house, &ghost).await;
     assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+
+    // The same while the node runs: the next who comes in has to be given keys, and it shows.
+    let url = format!("{}/_matrix/client/v3/devices/{}?user_id={ghost}", house.synapse.base, after[0]);
+    assert_eq!(request("DELETE", &url, Some("as-secret"), Some("{}")).await.0, 200);
+    let (erin, erin_client) = house.person("erin").await;
+    alice.call("POST", &format!("rooms/{room}/invite"), json!({"user_id": erin.id})).await;
+    erin_client.join(&room).await.unwrap();
+    bob.wait_for("erin's coming", PATIENCE, |line| line.command == "JOIN" && line.from.starts_with("erin"))
+        .await
+        .unwrap();
+    bob.say("#late", "with the third device").unwrap();
+    reads(&erin_client, &room, "with the third device").await;
+    assert_eq!(devices(&house, &ghost).await.len(), 1);
     all_is_encrypted(&alice, &room).await;
 }
 
