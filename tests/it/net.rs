@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify, noise, request_response, tcp, yamux};
-use multichat::base::config::{Admission, DomainConfig, NodeConfig, Topology};
+use multichat::base::config::{DomainConfig, NodeConfig, Topology};
 use multichat::base::key::SecretKey;
 use multichat::base::{Kind, NodeId, limits};
 use multichat::net::Net;
@@ -96,9 +96,8 @@ fn news(command: Command) -> News {
 
 async fn bind(seed: u8, listen: &str, bootstrap: Vec<String>, domain: &str) -> Result<Net, Fault> {
     let node = NodeConfig { listen: vec![listen.into()], bootstrap, lan: false, ..NodeConfig::default() };
-    let (topology, admission) = (Topology::Gossip, Admission::Open);
-    let domain = DomainConfig { name: domain.into(), topology, admission };
-    Net::bind(&node, &domain, SecretKey::from_seed([seed; 32])).await
+    let domain = DomainConfig::open(domain, Topology::Gossip);
+    Net::bind(&node, &[domain], SecretKey::from_seed([seed; 32])).await
 }
 
 /// Binds again where a node listened that has just stopped: QUIC lets go of its port a moment later.
@@ -545,9 +544,8 @@ async fn nodes_on_a_lan() {
     let mut nodes = Vec::new();
     for seed in [1, 2] {
         let node = NodeConfig { listen: vec![listen.clone()], lan: true, ..NodeConfig::default() };
-        let domain =
-            DomainConfig { name: "public".into(), topology: Topology::Gossip, admission: Admission::Open };
-        let net = Net::bind(&node, &domain, SecretKey::from_seed([seed; 32])).await.unwrap();
+        let domain = DomainConfig::open("public", Topology::Gossip);
+        let net = Net::bind(&node, &[domain], SecretKey::from_seed([seed; 32])).await.unwrap();
         nodes.push(Node::run(net, 64));
     }
     let [one, two] = &mut nodes[..] else { unreachable!() };
