@@ -140,11 +140,7 @@ impl Domains {
     }
 
     /// Takes in a node's verdict on this one. Returns the refusals that are news.
-    pub fn heard(
-        &mut self,
-        from: NodeId,
-        verdict: Vec<(String, Option<Refusal>)>,
-    ) -> Vec<(String, Refusal)> {
+    pub fn heard(&mut self, from: NodeId, verdict: Vec<(String, Option<Refusal>)>) -> Vec<(String, Refusal)> {
         let mut news = Vec::new();
         for (name, refusal) in verdict {
             let Some(joined) = self.joined.iter_mut().find(|j| j.gate.claim().name == name) else { continue };
@@ -203,6 +199,11 @@ impl Domains {
             idle.extend(here);
         }
         idle.difference(&busy).copied().collect()
+    }
+
+    /// A node that somebody here wants to be connected with, whatever the topologies think.
+    pub fn welcome(&mut self, node: NodeId) {
+        self.joined.iter_mut().filter_map(|joined| joined.membership.as_mut()).for_each(|m| m.welcome(node));
     }
 
     /// Whether to be connected with a node. gossipsub is glad of everyone; a topology of ours says.

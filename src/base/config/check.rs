@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Admission, Config, ConfigError, DomainConfig, FloodConfig, IrcConfig, LinkConfig, MatrixConfig, NetworkConfig, SaslMechanism,
-    Topology, irc_parts,
+    Admission, Config, ConfigError, DomainConfig, FloodConfig, IrcConfig, LinkConfig, MatrixConfig,
+    NetworkConfig, SaslMechanism, Topology, irc_parts,
 };
 
 /// Domains of one node.
@@ -47,7 +47,10 @@ impl Config {
     fn check_domains(&self) -> Result<(), ConfigError> {
         let count = self.domains.len();
         if count > DOMAINS {
-            return Err(ConfigError::at("domains", format!("{count} domains: one node joins {DOMAINS} at most")));
+            return Err(ConfigError::at(
+                "domains",
+                format!("{count} domains: one node joins {DOMAINS} at most"),
+            ));
         }
         let mut names = BTreeSet::new();
         for (index, domain) in self.domains.iter().enumerate() {

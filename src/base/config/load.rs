@@ -349,10 +349,7 @@ mod tests {
             "domains: [{name: public, topology: ring}]\n",
             "domains[0].topology (line 1): `ring` is not known; use gossip or tree or mesh",
         );
-        check(
-            "domains: [{name: a}, {name: a}]\n",
-            "domains[1].name: is the name of another domain",
-        );
+        check("domains: [{name: a}, {name: a}]\n", "domains[1].name: is the name of another domain");
         check(
             "domains: [{name: a, admission: psk, psk: a rather long secret}]\n",
             "domains[0].topology: must be `tree` or `mesh` where not everybody is let in: gossipsub sends to \
