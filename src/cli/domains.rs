@@ -18,15 +18,16 @@ pub async fn run(node: &mut Client, command: Option<&Domains>, output: &mut Outp
     match command {
         None => {
             let Answer::Domains(domains) = node.ask(&Request::Domains).await? else { return Err(surprise()) };
-            output.report(&domains, |domains| lines(domains))
+            output.report(&domains, |domains| lines(domains))?;
         }
         Some(Domains::Invite { domain, expire }) => {
             let request =
                 Request::InviteToDomain { domain: domain.clone(), expires_at_ms: expire.map(from_now) };
             let Answer::DomainInvite(invite) = node.ask(&request).await? else { return Err(surprise()) };
-            output.report(&invite, invite_lines)
+            output.report(&invite, invite_lines)?;
         }
     }
+    Ok(())
 }
 
 fn lines(domains: &[DomainReport]) -> Vec<String> {

@@ -85,11 +85,6 @@ impl Domains {
         self.joined.get_mut(index)
     }
 
-    /// All of them.
-    pub fn all(&self) -> &[Joined] {
-        &self.joined
-    }
-
     /// The domain of a gossipsub topic.
     pub fn of_topic(&self, topic: &TopicHash) -> Option<usize> {
         self.joined.iter().position(|joined| joined.membership.is_none() && joined.topic == *topic)
@@ -332,7 +327,7 @@ mod tests {
         assert_eq!(meet(&mut two, &mut one), []);
         assert_eq!(one.rising(id(2)), [0, 1]);
         assert_eq!(one.rising(id(2)), Vec::<usize>::new(), "once");
-        assert!(one.all()[1].has(&id(2)));
+        assert!(one.joined[1].has(&id(2)));
         assert_eq!(one.gone(id(2)), [0, 1]);
     }
 
