@@ -4,6 +4,10 @@
 pub const EVENT_HEADER_BYTES: usize = 8 * 1024;
 /// Bytes of an encoded event header that carries a settlement; a longer one is refused as malformed.
 pub const SETTLEMENT_BYTES: usize = 32 * 1024;
+/// Channels whose assets one settlement may be of.
+pub const DEAL_CHANNELS: usize = 4;
+/// By how much a deal may claim to lie deeper than a channel makes it: another of its channels does.
+pub const DEAL_DEPTH_SLACK: u64 = 1 << 20;
 /// Bytes of an event's detachable payload; a longer message is refused before it is signed.
 pub const PAYLOAD_BYTES: usize = 60 * 1024;
 /// Bytes of a packet between nodes; a longer one is refused, and batches are cut to fit.

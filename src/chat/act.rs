@@ -45,8 +45,9 @@ pub enum Act {
     /// An act of a later version or a fork, under a logic of its own. Nodes that do not know the logic
     /// keep it, pass it on and show a placeholder.
     Extension { logic: Digest, data: Vec<u8> },
-    /// Carries out intents together, of whomever they are: all of them or none (`chat::settle`).
-    Settle { settlement: Settlement },
+    /// Carries out intents together, of whomever they are: all of them or none (`chat::settle`). One of
+    /// assets of several channels is put into each of them, and says how deep it lies (`replica::settle`).
+    Settle { settlement: Settlement, depth: Option<u64> },
     /// Opens a lane of a new member and uses up a ticket for it (`chat::ticket`).
     RedeemTicket { joining: Joining, ticket: Box<Redemption> },
     /// In a channel of a workspace: says how far the author has seen the workspace. What binds the
@@ -237,7 +238,7 @@ impl Act {
             Self::UpdateChannel(change) => change.is_well_formed(),
             Self::GrantRole { role, .. } => role.is_well_formed(),
             Self::UpdateProfile { profile } => profile.is_well_formed(),
-            Self::Settle { settlement } => (1..=PARTIES).contains(&settlement.intents.len()),
+            Self::Settle { settlement, .. } => (1..=PARTIES).contains(&settlement.intents.len()),
             Self::RedeemTicket { joining, ticket } => {
                 joining.profile.is_well_formed() && joining.grant.is_none() && ticket.label.is_well_formed()
             }

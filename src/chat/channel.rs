@@ -249,3 +249,23 @@ impl ResourceLogic for ChannelLogic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_within_bounds_in_every_part() {
+        let role = |role: Role, name: &str| {
+            let rule = RoleRule { name: name.into(), rule: Rule::default() };
+            Change::Role { role, rule }.is_well_formed()
+        };
+        assert!(role(Role::Custom(500), "scribe") && role(Role::Member, ""));
+        assert!(!role(Role::Custom(0), "scribe"), "no role of that rank");
+        assert!(!role(Role::Custom(500), &"x".repeat(limits::ROLE_NAME_BYTES + 1)));
+        assert!(!role(Role::Custom(500), "two words") && !role(Role::Custom(500), "bell\u{7}"));
+        assert!(!Change::Topic("x".repeat(limits::TOPIC_BYTES + 1)).is_well_formed());
+        assert!(!Change::Pins(vec![EventId::default(); limits::PINS + 1]).is_well_formed());
+        assert!(!Change::SlowMode(Some(Quota { events: 0, per_ms: 1 })).is_well_formed());
+    }
+}

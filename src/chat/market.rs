@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asset::{Asset, Holding, Value};
 use super::facts;
-use super::intent::Subject;
+use super::intent::{ChannelRef, Subject};
 use crate::base::{Digest, Identity, Timestamp};
 use crate::machine::intent::{Constraints, Preference};
 use crate::machine::predicate::Predicate;
@@ -29,8 +29,9 @@ pub enum Wish {
     IssueTicket { name: String, uses: u128, lasts_ms: u64, price: Option<Amount> },
     /// Give something to somebody.
     Give { what: Amount, to: Subject },
-    /// Give something to whoever gives something for it, straight or by way of others.
-    Swap { gives: Amount, wants: Amount, terms: Terms },
+    /// Give something to whoever gives something for it, straight or by way of others: something of the
+    /// same channel, or of another.
+    Swap { gives: Amount, wants: Amount, wants_in: Option<ChannelRef>, terms: Terms },
 }
 
 /// Under which constraints.

@@ -322,6 +322,9 @@ pub enum Intent {
         give: String,
         #[arg(long, value_name = "AMOUNT")]
         want: String,
+        /// The channel of what is wanted, if it is another
+        #[arg(long, value_name = "CHANNEL")]
+        want_in: Option<String>,
         /// Seconds for which it may wait
         #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
         lasts_s: u64,

@@ -37,9 +37,10 @@ pub async fn intent(node: &mut Client, command: &Intent, output: &mut Output) ->
         Intent::Give { channel, amount, to, acting } => {
             (channel, MarketWish::Give { amount: amount.clone(), to: to.clone() }, &acting.user)
         }
-        Intent::Submit { channel, give, want, lasts_s, only, prefer, acting } => {
-            let (give, want, only, prefer) = (give.clone(), want.clone(), only.clone(), prefer.clone());
-            (channel, MarketWish::Swap { give, want, lasts_s: *lasts_s, only, prefer }, &acting.user)
+        Intent::Submit { channel, give, want, want_in, lasts_s, only, prefer, acting } => {
+            let (give, want, want_in) = (give.clone(), want.clone(), want_in.clone());
+            let (only, prefer, lasts_s) = (only.clone(), prefer.clone(), *lasts_s);
+            (channel, MarketWish::Swap { give, want, want_in, lasts_s, only, prefer }, &acting.user)
         }
     };
     let request = Request::Market { channel: channel.clone(), wish, user: user.clone() };

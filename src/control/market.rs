@@ -1,8 +1,11 @@
 //! Tokens, tickets and intents over the control socket: how they are written, and what is told of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::base::Identity;
+use super::protocol::channel_ref;
+use crate::base::{ChannelId, Identity};
 use crate::chat::asset::Asset;
 use crate::chat::intent::Subject;
 use crate::chat::market::{Amount, Terms, Wish};
@@ -28,6 +31,9 @@ pub enum MarketWish {
     Swap {
         give: String,
         want: String,
+        /// The channel of what is wanted, if it is another.
+        #[serde(default)]
+        want_in: Option<String>,
         lasts_s: u64,
         #[serde(default)]
         only: Vec<String>,
@@ -109,25 +115,33 @@ impl MarketWish {
                 Wish::IssueTicket { name, uses, lasts_ms: lasts_s.saturating_mul(1_000), price }
             }
             Self::Give { amount, to } => Wish::Give { what: read_amount(&amount)?, to: subject(&to) },
-            Self::Swap { give, want, lasts_s, only, prefer } => {
+            Self::Swap { give, want, want_in, lasts_s, only, prefer } => {
                 let lasts_ms = lasts_s.saturating_mul(1_000);
                 let terms = Terms { lasts_ms, only: subjects(only), prefer: subjects(prefer) };
-                Wish::Swap { gives: read_amount(&give)?, wants: read_amount(&want)?, terms }
+                let wants_in = want_in.as_deref().map(channel_ref);
+                Wish::Swap { gives: read_amount(&give)?, wants: read_amount(&want)?, wants_in, terms }
             }
         })
     }
 }
 
 impl MarketReport {
-    /// As it is shown, with the names that people have in the channel.
-    pub(super) fn of(market: &MarketView, channel: &ChannelView) -> Self {
+    /// As it is shown, with the names that people have in the channel, and those of other channels.
+    pub(super) fn of(
+        market: &MarketView,
+        channel: &ChannelView,
+        others: &BTreeMap<ChannelId, String>,
+    ) -> Self {
         let name = |identity: &Identity| {
             let member = channel.members.iter().find(|member| member.identity == *identity);
             member.map_or_else(|| identity.to_string(), |member| member.profile.name().to_owned())
         };
         let amounts = |amounts: &[(Asset, u128)]| {
             let text = |(asset, quantity): &(Asset, u128)| {
-                format!("{quantity}:{}@{}", asset.name(), name(&asset.issuer()))
+                let home = asset.channel();
+                let place = others.get(&home).cloned().unwrap_or_else(|| home.to_string());
+                let place = if home == channel.id { String::new() } else { format!(" in {place}") };
+                format!("{quantity}:{}@{}{place}", asset.name(), name(&asset.issuer()))
             };
             amounts.iter().map(text).collect()
         };

@@ -387,7 +387,7 @@ pub(super) fn as_named(text: &str) -> String {
     }
 }
 
-fn channel_ref(text: &str) -> ChannelRef {
+pub(super) fn channel_ref(text: &str) -> ChannelRef {
     match text.parse::<ChannelId>() {
         Ok(id) => ChannelRef::Id(id),
         Err(_) => ChannelRef::Name(with_hash(text)),

@@ -231,7 +231,8 @@ async fn answer(request: Request, desk: &Desk) -> Result<Answer, Refused> {
         Request::MarketOf { channel } => {
             let channel = find(handle, &channel).await?;
             let market = handle.market(channel.id).await?;
-            Ok(Answer::Market(MarketReport::of(&market, &channel)))
+            let others = handle.channels().await?.into_iter().map(|other| (other.id, other.name));
+            Ok(Answer::Market(MarketReport::of(&market, &channel, &others.collect())))
         }
         Request::History { channel, before, limit } => history(handle, &channel, before, limit).await,
         Request::Search { words, channel, limit } => {

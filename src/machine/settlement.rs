@@ -11,7 +11,7 @@ use super::error::MachineError;
 use super::intent::Intent;
 use super::logic::Logics;
 use super::proving::ProvingSystem;
-use super::resource::Resource;
+use super::resource::{Resource, ResourceKind};
 use super::transaction::Transaction;
 use crate::base::{Digest, Identity, Timestamp, codec};
 
@@ -37,6 +37,8 @@ pub struct Spending {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spent {
     pub nullifier: Digest,
+    /// What is consumed.
+    pub kind: ResourceKind,
     /// The resource that must have been created before; none if it is ephemeral.
     pub commitment: Option<Digest>,
 }
@@ -48,6 +50,14 @@ pub struct Made {
     pub resource: Resource,
     /// The blob that opens label and value: `resource[0]` of its application data.
     pub facts: Vec<u8>,
+}
+
+impl Spending {
+    /// Keeps what is of these kinds only.
+    pub fn keep(&mut self, is_kept: impl Fn(&ResourceKind) -> bool) {
+        self.consumed.retain(|spent| is_kept(&spent.kind));
+        self.created.retain(|made| is_kept(&made.resource.kind()));
+    }
 }
 
 impl Settlement {
@@ -97,7 +107,8 @@ impl Settlement {
         for checked in &verified.actions {
             for (member, commitment) in checked.consumed().zip(checked.opened()) {
                 let commitment = (!member.resource.is_ephemeral).then_some(*commitment);
-                spending.consumed.push(Spent { nullifier: checked.tag(&member), commitment });
+                let (nullifier, kind) = (checked.tag(&member), member.resource.kind());
+                spending.consumed.push(Spent { nullifier, kind, commitment });
             }
             for member in checked.created().filter(|member| !member.resource.is_ephemeral) {
                 let facts = member.app_data.resource.first().map(|blob| blob.blob.clone());
@@ -141,6 +152,7 @@ mod tests {
         let coin = goods(trader(1).public(), 0, 5, 1);
         let spent = Spent {
             nullifier: coin.nullifier(&NullifierKey::default()).unwrap(),
+            kind: coin.kind(),
             commitment: Some(coin.commitment()),
         };
         assert!(spending.consumed.contains(&spent));

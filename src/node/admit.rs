@@ -98,6 +98,7 @@ impl Node {
         if rules {
             self.refresh_parts(turn, &id);
         }
+        self.decide_deals(turn, &id);
     }
 
     /// An event goes to its place in the log, to the doors, and to the outbox of every link that should

@@ -7,7 +7,9 @@ use crate::chat::intent::ChannelRef;
 use crate::chat::message::Link;
 use crate::chat::policy::Policy;
 use crate::chat::view::{ChannelView, Member};
-use crate::replica::{Admission, Effect, Event, Held, Parcel, Pending, Replica, Unfounded};
+use crate::replica::{
+    self, Admission, Effect, Event, Held, Parcel, Pending, Replica, Replicas, Turned, Unfounded,
+};
 
 /// Channels that wait for workspaces, counted by workspace; what is more is dropped, and comes again when
 /// the workspace is there.
@@ -175,6 +177,16 @@ impl Directory {
         flips
     }
 
+    /// Whether deals of a channel fare differently since their verdicts were last asked for.
+    pub fn has_undecided(&self, id: &ChannelId) -> bool {
+        self.get(id).is_some_and(|channel| channel.replica.has_undecided())
+    }
+
+    /// Comes to a verdict about deals between this channel and others. Returns what turned where.
+    pub fn decide(&mut self, id: &ChannelId) -> Vec<(ChannelId, Turned)> {
+        replica::decide(self, id)
+    }
+
     /// Lets an event wait for what its channel misses of its past, or of a workspace.
     pub fn hold(&mut self, parcel: Parcel, missing: EventId, workspace: Option<ChannelId>) -> Held {
         let id = parcel.event.channel();
@@ -240,6 +252,12 @@ impl Directory {
             hasher.update(channel.replica.root().as_bytes());
         }
         Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Replicas for Directory {
+    fn replica_mut(&mut self, id: &ChannelId) -> Option<&mut Replica> {
+        self.get_mut(id).map(|channel| &mut channel.replica)
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::admit::Acting;
+use super::directory::Directory;
 use super::submit::no_such;
 use super::{Node, Output, Receipt, Refusal, Turn, Write};
 use crate::base::{ChannelId, Digest, Identity, NodeId, Timestamp, codec, limits};
@@ -20,7 +21,7 @@ use crate::chat::intent::{ChannelRef, Subject};
 use crate::chat::logics::logics;
 use crate::chat::market::{self, Amount, Terms, Wish};
 use crate::chat::view::{HoldingView, IntentView, MarketView};
-use crate::chat::{ticket, token};
+use crate::chat::{settle, ticket, token};
 use crate::machine::intent::{Constraints, Intent};
 use crate::machine::settlement::Settlement;
 use crate::machine::solver::{self, Bounds, Market};
@@ -44,8 +45,48 @@ struct Waiting {
     offer: Offer,
     /// Whether somebody wants it whom this node speaks for.
     is_ours: bool,
-    /// The resources that it gives: commitments, and the nullifiers that would be spent.
-    gives: Vec<(Option<Digest>, Digest)>,
+    /// The channels whose assets it is of.
+    channels: BTreeSet<ChannelId>,
+    gives: Vec<Given>,
+}
+
+/// A resource that an intent gives.
+struct Given {
+    /// Where it is kept account of.
+    channel: ChannelId,
+    commitment: Option<Digest>,
+    /// What would be spent.
+    nullifier: Digest,
+}
+
+impl Given {
+    fn of(intent: &Intent) -> Result<(BTreeSet<ChannelId>, Vec<Self>), MachineError> {
+        let homes = settle::homes(&intent.transaction.actions)?;
+        let consumed = intent.transaction.actions.iter().flat_map(|action| &action.consumed);
+        let gives = consumed.filter_map(|input| {
+            let channel = *homes.get(&input.resource.kind())?;
+            let commitment = (!input.resource.is_ephemeral).then(|| input.resource.commitment());
+            Some(Self {
+                channel,
+                commitment,
+                nullifier: input.resource.nullifier(&input.nullifier_key).ok()?,
+            })
+        });
+        let gives = gives.collect();
+        Ok((homes.into_values().collect(), gives))
+    }
+
+    fn is_spent(&self, directory: &Directory) -> bool {
+        directory.get(&self.channel).is_some_and(|channel| channel.replica.is_spent(&self.nullifier))
+    }
+
+    /// Whether it is there to be given.
+    fn is_there(&self, directory: &Directory) -> bool {
+        directory.get(&self.channel).is_some_and(|channel| {
+            !channel.replica.is_spent(&self.nullifier)
+                && self.commitment.is_none_or(|commitment| channel.replica.is_unspent(&commitment))
+        })
+    }
 }
 
 impl Intents {
@@ -72,14 +113,9 @@ impl Intents {
     }
 
     fn keep(&mut self, id: Digest, offer: Offer, is_ours: bool) {
-        let consumed = offer.intent.transaction.actions.iter().flat_map(|action| &action.consumed);
-        let gives = consumed.filter_map(|input| {
-            let lasting = (!input.resource.is_ephemeral).then(|| input.resource.commitment());
-            Some((lasting, input.resource.nullifier(&input.nullifier_key).ok()?))
-        });
-        let gives = gives.collect();
+        let Ok((channels, gives)) = Given::of(&offer.intent) else { return };
         *self.of_author.entry(offer.intent.author).or_default() += 1;
-        self.pool.insert(id, Waiting { offer, is_ours, gives });
+        self.pool.insert(id, Waiting { offer, is_ours, channels, gives });
     }
 
     /// Drops those for which it says so.
@@ -102,7 +138,20 @@ impl Intents {
     }
 
     fn of_channel(&self, channel: ChannelId) -> impl Iterator<Item = &Waiting> {
-        self.pool.values().filter(move |waiting| waiting.offer.channel == channel)
+        self.pool.values().filter(move |waiting| waiting.channels.contains(&channel))
+    }
+
+    /// The channels that intents tie together with this one: what can be settled with one another.
+    fn tied(&self, channel: ChannelId) -> BTreeSet<ChannelId> {
+        let mut tied = BTreeSet::from([channel]);
+        loop {
+            let touching = self.pool.values().filter(|waiting| !waiting.channels.is_disjoint(&tied));
+            let more: BTreeSet<ChannelId> = touching.flat_map(|waiting| &waiting.channels).copied().collect();
+            if more.is_subset(&tied) {
+                return tied;
+            }
+            tied.extend(more);
+        }
     }
 
     /// Every offer, for tests.
@@ -155,7 +204,7 @@ impl Node {
             };
             return self.offer(turn, id, intent);
         }
-        self.act_in(turn, acting, wanted, Act::Settle { settlement }, None)
+        self.act_in(turn, acting, wanted, Act::Settle { settlement, depth: None }, None)
     }
 
     fn offer(&mut self, turn: &mut Turn, channel: ChannelId, intent: Intent) -> Result<Receipt, Refusal> {
@@ -178,7 +227,7 @@ impl Node {
             self.intents.keep(offer.intent.id(), offer, true);
         }
         let channels: BTreeSet<ChannelId> =
-            self.intents.pool.values().map(|waiting| waiting.offer.channel).collect();
+            self.intents.pool.values().flat_map(|waiting| &waiting.channels).copied().collect();
         for channel in channels {
             self.drop_spent(channel);
         }
@@ -230,10 +279,12 @@ impl Node {
                 let gives = (asset.clone(), what.quantity);
                 market::exchange(me, &owned, &gives, &[(asset, what.quantity, to)])
             }
-            Wish::Swap { gives, wants, .. } => {
+            Wish::Swap { gives, wants, wants_in, .. } => {
                 let owned = self.free(replica, me);
                 let mine = (self.asset(wanted, replica, gives)?, gives.quantity);
-                let theirs = (self.asset(wanted, replica, wants)?, wants.quantity, me);
+                let there = wants_in.as_ref().unwrap_or(wanted);
+                let theirs = self.directory.find(there).ok_or_else(|| no_such(there))?;
+                let theirs = (self.asset(there, self.replica(&theirs)?, wants)?, wants.quantity, me);
                 market::exchange(me, &owned, &mine, &[theirs])
             }
         };
@@ -258,7 +309,7 @@ impl Node {
             .intents
             .of_channel(replica.id())
             .filter(|waiting| waiting.offer.intent.author == owner)
-            .flat_map(|waiting| waiting.gives.iter().filter_map(|(commitment, _)| *commitment))
+            .flat_map(|waiting| waiting.gives.iter().filter_map(|given| given.commitment))
             .collect();
         let owned = replica.holdings().filter(|holding| holding.owner == owner);
         owned.filter(|holding| !offered.contains(&holding.resource.commitment())).collect()
@@ -319,19 +370,20 @@ impl Node {
         wanted: Option<&ChannelRef>,
     ) -> Result<Receipt, Refusal> {
         self.expire_intents(turn.now);
-        let channels: BTreeSet<ChannelId> = match wanted {
+        let mut channels: BTreeSet<ChannelId> = match wanted {
             Some(wanted) => BTreeSet::from([self.directory.find(wanted).ok_or_else(|| no_such(wanted))?]),
-            None => self.intents.pool.values().map(|waiting| waiting.offer.channel).collect(),
+            None => self.intents.pool.values().flat_map(|waiting| &waiting.channels).copied().collect(),
         };
         let mut receipt = Receipt::default();
-        for id in channels {
-            let found = self.search(turn.now, acting.person.identity, id);
+        while let Some(id) = channels.pop_first() {
+            let tied = self.intents.tied(id);
+            channels.retain(|channel| !tied.contains(channel));
+            let found = self.search(turn.now, acting.person.identity, &tied);
             if found.is_exhausted {
                 self.count_refused("solver_exhausted");
             }
             for settlement in found.settlements.into_iter().take(SETTLED_AT_ONCE) {
-                let act = Act::Settle { settlement };
-                match self.act_in(turn, acting, &ChannelRef::Id(id), act, None) {
+                match self.settle(turn, acting, settlement) {
                     Ok(done) => receipt = done,
                     // What cannot be settled in one channel does not keep others waiting.
                     Err(refusal) if wanted.is_none() => self.count_refused(refusal.reason()),
@@ -342,15 +394,41 @@ impl Node {
         Ok(receipt)
     }
 
-    fn search(&self, now: Timestamp, solver: Identity, id: ChannelId) -> solver::Found {
-        let Some(channel) = self.directory.get(&id) else { return solver::Found::default() };
+    /// Puts a settlement into every channel whose assets it is of.
+    fn settle(
+        &mut self,
+        turn: &mut Turn,
+        acting: &Acting<'_>,
+        settlement: Settlement,
+    ) -> Result<Receipt, Refusal> {
+        let homes = settle::homes_of_settlement(&settlement).map_err(|error| refused(&error))?;
+        let channels: BTreeSet<ChannelId> = homes.into_values().collect();
+        for id in &channels {
+            self.prepare(turn, acting, *id, false)?;
+            self.catch_up(turn, acting, id);
+        }
+        let device = acting.person.device.public();
+        let mut depth = 0;
+        for id in &channels {
+            let replica = self.replica(id)?;
+            let lane = replica.live_lane(&device).ok_or(Refusal::NotAMember)?;
+            depth = depth.max(replica.depth_of(&settlement, lane));
+        }
+        let depth = (channels.len() > 1).then_some(depth);
+        let mut receipt = Receipt::default();
+        for id in channels {
+            let act = Act::Settle { settlement: settlement.clone(), depth };
+            receipt = self.act(turn, acting, id, act, None)?;
+        }
+        Ok(receipt)
+    }
+
+    fn search(&self, now: Timestamp, solver: Identity, channels: &BTreeSet<ChannelId>) -> solver::Found {
         let is_there = |waiting: &&Waiting| {
-            waiting.gives.iter().all(|(commitment, nullifier)| {
-                !channel.replica.is_spent(nullifier)
-                    && commitment.is_none_or(|commitment| channel.replica.is_unspent(&commitment))
-            })
+            !waiting.channels.is_disjoint(channels)
+                && waiting.gives.iter().all(|given| given.is_there(&self.directory))
         };
-        let pool = self.intents.of_channel(id).filter(is_there);
+        let pool = self.intents.pool.values().filter(is_there);
         let pool: Vec<Intent> = pool.map(|waiting| waiting.offer.intent.clone()).collect();
         let market = Market { solver, at: now, logics: logics(), proving: &Transparent };
         solver::solve(&pool, &market, Bounds::default())
@@ -362,28 +440,25 @@ impl Node {
 
     /// Forgets intents of which something was spent.
     pub(super) fn drop_spent(&mut self, id: ChannelId) {
-        let Some(channel) = self.directory.get(&id) else { return };
-        let replica = &channel.replica;
-        self.intents.drop_if(|waiting| {
-            waiting.offer.channel == id
-                && waiting.gives.iter().any(|(_, nullifier)| replica.is_spent(nullifier))
-        });
+        let directory = &self.directory;
+        let is_spent = |given: &Given| given.channel == id && given.is_spent(directory);
+        self.intents.drop_if(|waiting| waiting.gives.iter().any(is_spent));
     }
 
     /// Intents of another node.
     pub(super) fn intents_from(&mut self, now: Timestamp, offers: Vec<Offer>) {
         self.expire_intents(now);
         for offer in offers.into_iter().take(limits::POOLED_INTENTS) {
-            let Some(channel) = self.directory.get(&offer.channel) else {
-                self.count_refused("intent_of_unknown_channel");
+            let Ok((channels, gives)) = Given::of(&offer.intent) else {
+                self.count_refused("intent_unsound");
                 continue;
             };
-            let actions = offer.intent.transaction.actions.iter();
-            let mut consumed = actions.flat_map(|action| &action.consumed);
-            let spent = consumed.any(|input| {
-                let nullifier = input.resource.nullifier(&input.nullifier_key);
-                nullifier.is_ok_and(|nullifier| channel.replica.is_spent(&nullifier))
-            });
+            let is_known = |channel: &ChannelId| self.directory.get(channel).is_some();
+            if !(is_known(&offer.channel) && channels.iter().all(is_known)) {
+                self.count_refused("intent_of_unknown_channel");
+                continue;
+            }
+            let spent = gives.iter().any(|given| given.is_spent(&self.directory));
             if !spent && let Err(reason) = self.intents.add(now, offer, false) {
                 self.count_refused(reason);
             }

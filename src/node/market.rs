@@ -152,7 +152,7 @@ impl Town {
 
     fn swap(&mut self, at: usize, gives: (&str, u128), wants: (&str, u128)) -> Result<Receipt, Refusal> {
         let terms = Terms { lasts_ms: 60_000, ..Terms::default() };
-        self.market(at, Wish::Swap { gives: amount(gives), wants: amount(wants), terms })
+        self.market(at, Wish::Swap { gives: amount(gives), wants: amount(wants), wants_in: None, terms })
     }
 
     fn solve(&mut self, at: usize) -> Option<crate::base::EventId> {
@@ -169,10 +169,14 @@ impl Town {
 
     /// What somebody owns of something, as every node sees it.
     fn owns(&self, who: usize, name: &str) -> u128 {
+        self.owns_in(&self.id(), who, name)
+    }
+
+    fn owns_in(&self, channel: &ChannelId, who: usize, name: &str) -> u128 {
         let owner = self.identity(who);
         let seen: BTreeSet<u128> = (0..self.nodes.len())
             .map(|at| {
-                let market = self.nodes[at].market_of(&self.id());
+                let market = self.nodes[at].market_of(channel);
                 let theirs = market.holdings.iter().filter(|h| h.owner == owner && h.asset.name() == name);
                 theirs.map(|holding| holding.quantity).sum()
             })
@@ -196,7 +200,7 @@ impl Town {
         let events = self.logs[at].iter().map(|stored| stored.parcel().unwrap().event);
         let deals: Vec<Event> = events
             .filter(
-                |event| matches!(&event.header.act, Act::Settle { settlement } if settlement.intents.len() > 1),
+                |event| matches!(&event.header.act, Act::Settle { settlement, .. } if settlement.intents.len() > 1),
             )
             .collect();
         (deals.len(), deals.iter().filter(|deal| replica.is_effective(&deal.id())).count())
@@ -241,6 +245,46 @@ fn three_people_on_three_nodes_swap_in_a_ring_that_a_fourth_node_finds() {
     assert_eq!((town.owns(0, "silver"), town.owns(1, "tin"), town.owns(2, "gold")), (3, 2, 4));
     assert_eq!((town.owns(0, "gold"), town.owns(1, "silver"), town.owns(2, "tin")), (6, 7, 8));
     assert_eq!((0..4).map(|at| town.waiting(at)).collect::<Vec<_>>(), [0; 4]);
+    town.agree();
+}
+
+#[test]
+fn people_of_two_channels_swap_across_them_wholly() {
+    let mut town = Town::new(4);
+    let port = || ChannelRef::Name("#port".into());
+    town.wish(1, Intent::CreateChannel { name: "#port".parse().unwrap(), topic: String::new() }).unwrap();
+    for at in [0, 3] {
+        town.wish(at, Intent::JoinChannel { channel: port(), create: false }).unwrap();
+    }
+    let harbour = town.nodes[0].directory.find(&port()).unwrap();
+    town.issue(0, "gold", 10);
+    let fish = Wish::IssueToken { name: "fish".into(), quantity: 10 };
+    town.wish(1, Intent::Market { channel: port(), wish: fish }).unwrap();
+    let terms = || Terms { lasts_ms: 60_000, ..Terms::default() };
+    let (gold, fish) = (|| amount(("gold", 4)), || amount(("fish", 3)));
+    let buys = Wish::Swap { gives: gold(), wants: fish(), wants_in: Some(port()), terms: terms() };
+    let sells = Wish::Swap { gives: fish(), wants: gold(), wants_in: Some(fair()), terms: terms() };
+    town.market(0, buys).unwrap();
+    assert_eq!(town.solve(3), None);
+    town.wish(1, Intent::Market { channel: port(), wish: sells }).unwrap();
+    let both =
+        |town: &Town, at: usize| [town.id(), harbour].map(|id| town.nodes[at].market_of(&id).intents.len());
+    assert_eq!(both(&town, 2), [2, 2], "each is told of in both channels");
+    // Who is in one of the channels only settles nothing, and puts nothing into either.
+    let before = town.logs[2].len();
+    let refused = town.wish(2, Intent::Solve { channel: Some(fair()) });
+    assert_eq!(refused.unwrap_err(), Refusal::NotAMember);
+    assert_eq!(town.logs[2].len(), before);
+    assert!(town.solve(3).is_some());
+    let owned = |town: &Town| {
+        let gold = [0, 1].map(|who| town.owns(who, "gold"));
+        (gold, [0, 1].map(|who| town.owns_in(&harbour, who, "fish")))
+    };
+    assert_eq!(owned(&town), ([6, 4], [3, 7]));
+    assert_eq!(both(&town, 2), [0, 0]);
+    town.agree();
+    (0..4).for_each(|at| town.restart(at));
+    assert_eq!(owned(&town), ([6, 4], [3, 7]));
     town.agree();
 }
 
@@ -372,7 +416,7 @@ fn a_byzantine_solver_settles_nothing() {
     unchecked[0].constraints.expires = Timestamp(u64::MAX);
     let solver = town.nodes[2].people.remembered(&account(2));
     for bad in [vec![intents[0].clone()], altered, redirected, unchecked, Vec::new()] {
-        let act = Act::Settle { settlement: Settlement::of(bad) };
+        let act = Act::Settle { settlement: Settlement::of(bad), depth: None };
         let replica = &town.nodes[2].directory.get(&id).unwrap().replica;
         let lane = replica.live_lane(&solver.device.public());
         let header = replica.draft(solver.device.public(), lane, town.now, act);
@@ -441,6 +485,7 @@ fn an_intent_that_no_packet_carried_is_told_again() {
             wish: Wish::Swap {
                 gives: amount(("gold", 4)),
                 wants: amount(("silver", 3)),
+                wants_in: None,
                 terms: Terms { lasts_ms: 600_000, ..Terms::default() },
             },
         },
@@ -466,7 +511,7 @@ fn who_names_with_whom_is_dealt_with_by_nobody_else() {
         .unwrap();
     let only = vec![Subject::Name(account(2)), Subject::Name(account(3))];
     let terms = Terms { lasts_ms: 60_000, only, prefer: Vec::new() };
-    let wish = Wish::Swap { gives: amount(("gold", 4)), wants: amount(("silver", 3)), terms };
+    let wish = Wish::Swap { gives: amount(("gold", 4)), wants: amount(("silver", 3)), wants_in: None, terms };
     town.market(0, wish).unwrap();
     town.swap(1, ("silver", 3), ("gold", 4)).unwrap();
     assert_eq!(town.solve(3), None, "not with this one");

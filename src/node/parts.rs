@@ -221,6 +221,22 @@ impl Node {
             let flips = self.directory.refresh(&part, workspace);
             self.tell_flips(turn, &part, &flips);
             self.resettle_texts(turn, part);
+            self.decide_deals(turn, &part);
+        }
+    }
+
+    /// Something changed in a channel that deals with other channels may hang on.
+    pub(super) fn decide_deals(&mut self, turn: &mut Turn, id: &ChannelId) {
+        if !self.directory.has_undecided(id) {
+            return;
+        }
+        for (id, turned) in self.directory.decide(id) {
+            self.tell_flips(turn, &id, &turned.flips);
+            self.resettle_texts(turn, id);
+            self.drop_spent(id);
+            if turned.rules {
+                self.refresh_parts(turn, &id);
+            }
         }
     }
 

@@ -122,6 +122,20 @@ impl Node {
         Ok(node)
     }
 
+    /// What an event of one channel changes in others.
+    fn replay_consequences(&mut self, id: ChannelId, rules: bool) {
+        let mut open = vec![(id, rules)];
+        while let Some((id, rules)) = open.pop() {
+            if rules {
+                for part in self.directory.parts(&id) {
+                    self.directory.refresh(&part, &id);
+                    open.push((part, false));
+                }
+            }
+            open.extend(self.directory.decide(&id).into_iter().map(|(id, turned)| (id, turned.rules)));
+        }
+    }
+
     fn replay(
         &mut self,
         stored: &StoredEvent,
@@ -137,11 +151,7 @@ impl Node {
         };
         match admission {
             Admission::Accepted(effect) => {
-                if effect.rules {
-                    for part in self.directory.parts(&stored.channel) {
-                        self.directory.refresh(&part, &stored.channel);
-                    }
-                }
+                self.replay_consequences(stored.channel, effect.rules);
                 if let Act::RedactMessage { target, .. } = &event.header.act
                     && let Some(channel) = self.directory.get_mut(&stored.channel)
                 {

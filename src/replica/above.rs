@@ -344,9 +344,9 @@ impl Replica {
             return Vec::new();
         }
         let settled = self.authorities.settle(&self.pasts, items);
-        self.settle_spent(Vec::new(), &settled);
+        let let_in = self.settle_spent(Vec::new(), &settled);
         self.settle_all();
-        self.flips(&settled.lanes, &EventId::default())
+        self.flips(&settled.lanes, &let_in, &EventId::default())
     }
 
     /// The workspaces that this channel has to do with.

@@ -41,7 +41,7 @@ fn sign(by: &Author, action: Action) -> Intent {
 }
 
 fn settle_act(intents: Vec<Intent>) -> Act {
-    Act::Settle { settlement: Settlement::of(intents) }
+    Act::Settle { settlement: Settlement::of(intents), depth: None }
 }
 
 fn owned(replica: &Replica) -> Vec<Holding> {
@@ -542,7 +542,7 @@ fn random_act(
             };
             let intents: Vec<Intent> = pool.iter().map(|(intent, ..)| intent.clone()).collect();
             let found = crate::machine::solver::solve(&intents, &market, Default::default());
-            found.settlements.into_iter().next().map(|settlement| Act::Settle { settlement })
+            found.settlements.into_iter().next().map(|settlement| Act::Settle { settlement, depth: None })
         }
         _ if step.author == 0 && step.to != 0 => {
             let (subject, then) = (to.identity.public(), Standing::Out);
@@ -620,7 +620,7 @@ fn spending_of(event: &Event, replica: &Replica) -> Option<Spending> {
         timestamp: event.header.timestamp,
         payload: None,
     };
-    settle::spending(&event.header.act, &setting, None).unwrap()
+    settle::part(&event.header.act, &setting, None).unwrap().map(|part| part.spending)
 }
 
 fn places(
@@ -712,7 +712,7 @@ fn the_random_histories_are_eventful() {
         for event in &events {
             let is_effective = replica.settlements.is_effective(&event.id());
             let what = match (&event.header.act, is_effective) {
-                (Act::Settle { settlement }, true) if settlement.intents.len() > 1 => "deals",
+                (Act::Settle { settlement, .. }, true) if settlement.intents.len() > 1 => "deals",
                 (Act::Settle { .. }, true) => "settled",
                 (Act::Settle { .. }, false) => "void",
                 (Act::RedeemTicket { .. }, true) => "let in",

@@ -7,8 +7,11 @@
 
 mod above;
 #[cfg(test)]
+mod across;
+#[cfg(test)]
 mod attacks;
 mod authority;
+mod deal;
 pub mod event;
 mod events;
 #[cfg(test)]
@@ -36,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use authority::{Authorities, Authority, Item, Power, Settled};
+pub use deal::{Replicas, Turned, decide};
 pub use event::{Event, Header, Malformed, Parcel, PayloadRef};
 use events::{Entry, Events};
 use lane::Chain;
@@ -300,7 +304,7 @@ impl Replica {
         let before = is_new.then(|| self.before(event, author));
 
         let needs = self.needs(&event.header.act, &author);
-        let spending = step.spending.take();
+        let part = step.part.take();
         let number = self.events.len() as u32;
         let ((chain, first), lane, mut touched) = self.place(event, step, past);
         let (timestamp, seq, what) =
@@ -327,14 +331,14 @@ impl Replica {
         }
         self.state.apply(event, author, rank, sees);
         let mut settled = self.authorities.settle(&self.pasts, touched);
-        let let_in = self.settle_spending(event, (lane, rank), (spending, parents), &settled);
-        settled.people.extend(let_in);
+        let let_in = self.settle_spending(event, (lane, rank), (part, parents), &settled);
+        settled.people.extend(self.let_in(&let_in));
         let is_quiet = settled.people.is_empty() && !settled.policy;
         rules |= !is_quiet;
         self.rulings += u64::from(rules);
         settled.people.insert(author);
         settled.people.extend(subject);
-        let flips = self.flips(&settled.lanes, &id);
+        let flips = self.flips(&settled.lanes, &let_in, &id);
         self.resolve(event, settled, is_quiet);
         self.fingerprint.add(&id);
         let effect = before.map(|before| self.effect(event, author, before)).unwrap_or_default();
@@ -354,11 +358,21 @@ impl Replica {
 
     /// The messages whose effect an event changed, itself not among them: they are void now, or count
     /// again.
-    fn flips(&self, lanes: &BTreeMap<EventId, u64>, cause: &EventId) -> Vec<(EventId, u64)> {
+    fn flips(
+        &self,
+        lanes: &BTreeMap<EventId, u64>,
+        let_in: &settle::LetIn,
+        cause: &EventId,
+    ) -> Vec<(EventId, u64)> {
+        let let_in: BTreeMap<EventId, bool> = let_in.iter().copied().collect();
         let mut flips = Vec::new();
-        for (id, before) in lanes {
+        for id in lanes.keys().chain(let_in.keys().filter(|id| !lanes.contains_key(id))) {
             let Some(lane) = self.authorities.lanes.get(id) else { continue };
-            let (low, high) = (lane.keep.min(*before), lane.keep.max(*before));
+            let kept_before = lanes.get(id).copied().unwrap_or(lane.keep);
+            let was_in = let_in.get(id).copied().unwrap_or(!lane.is_unpaid);
+            let before = if was_in { kept_before } else { 0 };
+            let now = if lane.is_unpaid { 0 } else { lane.keep };
+            let (low, high) = (now.min(before), now.max(before));
             for seq in (low..high.min(lane.trunk.end())).rev().take(limits::FLIPS) {
                 let Some(number) = lane.trunk.event(seq) else { continue };
                 let entry = self.events.at(number);
@@ -513,21 +527,12 @@ impl Replica {
         if policy {
             people.extend(self.state.people().map(|member| member.identity));
         }
-        let ground = Ground {
-            events: &self.events,
-            branches: &self.branches,
-            authorities: &self.authorities,
-            pasts: &self.pasts,
-            envelopes: &self.envelopes,
-            settlements: &self.settlements,
-        };
+        let (ground, state) = self.split();
         let is_effective = |id: &EventId| ground.is_effective(id);
         match &event.header.act {
-            Act::UpdateChannel(change) if is_quiet => {
-                self.state.settle_setting(change.setting(), is_effective)
-            }
+            Act::UpdateChannel(change) if is_quiet => state.settle_setting(change.setting(), is_effective),
             _ if is_quiet => {}
-            _ => self.state.settle_settings(is_effective),
+            _ => state.settle_settings(is_effective),
         }
         let says_only = matches!(
             event.header.act,
@@ -542,15 +547,27 @@ impl Replica {
         if is_quiet && says_only {
             return;
         }
-        for person in people {
-            let standing = self.authorities.standing(&self.pasts, &person);
-            self.state.settle_person(person, standing, is_effective);
-        }
+        self.settle_people(people);
     }
 
     /// Brings all that follows from the events up to date.
     fn settle_all(&mut self) {
-        let people: Vec<Identity> = self.state.people().map(|member| member.identity).collect();
+        let people: BTreeSet<Identity> = self.state.people().map(|member| member.identity).collect();
+        let (ground, state) = self.split();
+        state.settle_settings(|id| ground.is_effective(id));
+        self.settle_people(people);
+    }
+
+    fn settle_people(&mut self, people: BTreeSet<Identity>) {
+        let (ground, state) = self.split();
+        for person in people {
+            let standing = ground.authorities.standing(ground.pasts, &person);
+            state.settle_person(person, standing, |id| ground.is_effective(id));
+        }
+    }
+
+    /// What decides about events, and what follows from them.
+    fn split(&mut self) -> (Ground<'_>, &mut State) {
         let ground = Ground {
             events: &self.events,
             branches: &self.branches,
@@ -559,11 +576,7 @@ impl Replica {
             envelopes: &self.envelopes,
             settlements: &self.settlements,
         };
-        self.state.settle_settings(|id| ground.is_effective(id));
-        for person in people {
-            let standing = self.authorities.standing(&self.pasts, &person);
-            self.state.settle_person(person, standing, |id| ground.is_effective(id));
-        }
+        (ground, &mut self.state)
     }
 
     fn effect(&self, event: &Event, author: Identity, before: Before) -> Effect {

@@ -37,9 +37,10 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Whether the intent is sound in itself, and of assets of that channel.
+    /// Whether the intent is sound in itself, and of assets of that channel among others.
     pub fn is_sound(&self) -> bool {
-        settle::require_assets(self.intent.transaction.actions.iter(), &self.channel).is_ok()
+        settle::homes(&self.intent.transaction.actions)
+            .is_ok_and(|homes| homes.values().any(|home| *home == self.channel))
             && self.intent.verify(logics(), &Transparent).is_ok()
     }
 }

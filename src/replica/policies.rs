@@ -177,6 +177,14 @@ fn an_invite_link_lets_in_who_bears_its_key_until_it_ends() {
     assert_eq!(scene.effective(&[&joined]), [true]);
     let stolen = scene.draft(&thief, bearing(&thief, &SecretKey::from_seed([43; 32])));
     assert_eq!(scene.refused(&stolen).kind(), ErrorKind::Invalid);
+    // What the key signed for one person and link serves no other.
+    let (theirs, other) = (early.identity.public(), super::sample::nothing(9));
+    for (grant, person) in [(link.id(), theirs), (other, thief.identity.public())] {
+        let bearer = Some(Joining::bear(&key, &grant, &person));
+        let act = Act::JoinChannel(Joining { grant: Some(link.id()), bearer, ..thief.joining() });
+        let copied = scene.draft(&thief, act);
+        assert_eq!(scene.refused(&copied).kind(), ErrorKind::Invalid);
+    }
     let unseen = scene.draft(&late, bearing(&late, &key));
     let ended = Act::RevokeRole { subject: key.public(), then: Standing::Out, reason: String::new() };
     scene.act(&moderator, ended);

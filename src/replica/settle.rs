@@ -31,30 +31,36 @@
 //! What follows from one event is worked out from what shares a resource with it, in the order of places:
 //! it does not grow with the history.
 //!
+//! A settlement of assets of several channels has a place as well, the same in each of them: see
+//! [`deal`](super::deal).
+//!
 //! **Limits.** As there is no finality (rule R8 would bring it), somebody who keeps back a settlement of
 //! their own intents can publish it later as if they had not known what came since, and, by rank or id,
 //! may unseat the other; everybody sees both. They can only choose between deals that all their parties
 //! had signed. The same holds of the time at which an intent expires, as far as the past of the event
-//! lets its author claim an earlier one. **Settlements across channels** are refused: whether a resource
-//! of another channel exists cannot be known from this channel's past. Each part of such a deal would
-//! need its own event, and R9 would make each depend on the others: that is not built.
+//! lets its author claim an earlier one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::authority::Settled;
-use super::{Event, Replica};
-use crate::base::{Digest, EventId, Identity};
+use super::{Event, Lane, Replica};
+use crate::base::{ChannelId, Digest, EventId, Identity, limits};
 use crate::chat::act::Act;
 use crate::chat::asset::Holding;
-use crate::machine::settlement::{Made, Spending};
+use crate::chat::settle::{Deal, Part};
+use crate::machine::settlement::{Made, Settlement, Spending};
 
 /// Where a settlement stands in the order in which they are carried out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Place {
-    depth: u32,
+pub struct Place {
+    depth: u64,
     rank: u32,
-    event: EventId,
+    /// The event, or the digest of a deal (see `deal`).
+    id: Digest,
 }
+
+/// Lanes of people who were let in by what they spent for it, and whether they were before.
+pub(super) type LetIn = Vec<(EventId, bool)>;
 
 /// Every settlement of a channel, and what is effective of them.
 #[derive(Clone, Debug, Default)]
@@ -66,43 +72,83 @@ pub(super) struct Settlements {
     creators: BTreeMap<Digest, BTreeSet<Place>>,
     consumers: BTreeMap<Digest, BTreeSet<Place>>,
     spenders: BTreeMap<Digest, BTreeSet<Place>>,
+    /// Deals that fare differently since this was last asked.
+    undecided: BTreeSet<Place>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
+    /// The events that put it here: one, or any number that put the same deal.
+    carriers: Vec<Carrier>,
+    spending: Spending,
+    deal: Option<Across>,
+    is_effective: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Carrier {
+    event: EventId,
     lane: EventId,
     seq: u64,
-    spending: Spending,
-    is_effective: bool,
+}
+
+/// What is known of a deal.
+#[derive(Clone, Debug)]
+struct Across {
+    channels: BTreeSet<ChannelId>,
+    /// Whether nothing is in its way in this channel.
+    stands_here: bool,
+    is_agreed: bool,
+}
+
+impl Entry {
+    /// Whether it is the event that opens a lane.
+    fn opens(&self) -> Option<EventId> {
+        self.carriers.iter().find(|carrier| carrier.event == carrier.lane).map(|carrier| carrier.lane)
+    }
 }
 
 impl Settlements {
     /// The events that have to do with what is spent: they decide about its depth if they are in its past.
-    fn related(&self, spending: &Spending) -> BTreeSet<EventId> {
+    fn related(&self, Part { spending, deal }: &Part) -> BTreeSet<EventId> {
         let created = spending.consumed.iter().filter_map(|spent| self.creators.get(&spent.commitment?));
         let spent = spending.consumed.iter().filter_map(|spent| self.spenders.get(&spent.nullifier));
-        created.chain(spent).flatten().map(|place| place.event).collect()
+        let others = created.chain(spent).flatten();
+        let others = others.filter(|place| deal.as_ref().is_none_or(|deal| place.id != deal.id));
+        others.flat_map(|place| self.carriers(place)).collect()
+    }
+
+    fn carriers(&self, place: &Place) -> impl Iterator<Item = EventId> + '_ {
+        let carriers = self.entries.get(place).map_or(&[][..], |entry| &entry.carriers);
+        carriers.iter().map(|carrier| carrier.event)
     }
 
     /// Whether each lasting resource that is consumed was created by one of these.
     fn are_created(&self, spending: &Spending, past: &BTreeSet<EventId>) -> bool {
         spending.consumed.iter().filter_map(|spent| spent.commitment).all(|commitment| {
-            let creators = self.creators.get(&commitment);
-            creators.is_some_and(|places| places.iter().any(|place| past.contains(&place.event)))
+            let creators = self.creators.get(&commitment).into_iter().flatten();
+            creators.flat_map(|place| self.carriers(place)).any(|event| past.contains(&event))
         })
+    }
+
+    /// How deep something lies that has these in its past, and whose author was let in by that event.
+    fn depth(&self, past: &BTreeSet<EventId>, letting_in: Option<EventId>) -> u64 {
+        let before = past.iter().copied().chain(letting_in).filter_map(|event| self.places.get(&event));
+        before.map(|place| place.depth.saturating_add(1)).max().unwrap_or_default()
     }
 
     /// Takes one in, with the related events of its past. Returns its place.
     fn add(
         &mut self,
         (event, lane, seq, rank): (EventId, EventId, u64, u32),
-        spending: Spending,
+        Part { spending, deal }: Part,
         past: &BTreeSet<EventId>,
     ) -> Place {
-        let letting_in = Some(lane).filter(|lane| *lane != event);
-        let before = past.iter().copied().chain(letting_in).filter_map(|event| self.places.get(&event));
-        let depth = before.map(|place| place.depth.saturating_add(1)).max().unwrap_or_default();
-        let place = Place { depth, rank, event };
+        let depth = self.depth(past, Some(lane).filter(|lane| *lane != event));
+        let place = match &deal {
+            Some(deal) => Place { depth: deal.depth, rank: u32::MAX, id: deal.id },
+            None => Place { depth, rank, id: Digest(event.0) },
+        };
         for spent in &spending.consumed {
             self.spenders.entry(spent.nullifier).or_default().insert(place);
             if let Some(commitment) = spent.commitment {
@@ -114,7 +160,14 @@ impl Settlements {
         }
         self.places.insert(event, place);
         self.by_lane.entry(lane).or_default().insert(place);
-        self.entries.insert(place, Entry { lane, seq, spending, is_effective: false });
+        let across = |deal: Deal| Across { channels: deal.channels, stands_here: false, is_agreed: false };
+        let entry = self.entries.entry(place).or_insert_with(|| Entry {
+            carriers: Vec::new(),
+            spending,
+            deal: deal.map(across),
+            is_effective: false,
+        });
+        entry.carriers.push(Carrier { event, lane, seq });
         place
     }
 
@@ -123,40 +176,46 @@ impl Settlements {
     }
 
     /// Works out anew what is effective of these and of all that follows. Returns the lanes whose
-    /// opening, the use of a ticket, became effective or void.
+    /// opening, the use of a ticket, became effective or void, and which it was before.
     fn settle(
         &mut self,
         from: impl IntoIterator<Item = Place>,
         is_kept: impl Fn(&EventId, u64) -> bool,
-    ) -> Vec<(EventId, bool)> {
+    ) -> LetIn {
         let mut open: BTreeSet<Place> = from.into_iter().collect();
         let mut lanes = Vec::new();
         while let Some(place) = open.pop_first() {
             let Some(entry) = self.entries.get(&place) else { continue };
-            let is_effective = is_kept(&entry.lane, entry.seq) && self.stands(&place, entry);
-            if is_effective == entry.is_effective {
-                continue;
+            let stands = self.stands(&place, entry, &is_kept);
+            let is_agreed = entry.deal.as_ref().is_none_or(|deal| deal.is_agreed);
+            let (is_effective, was_effective) = (stands && is_agreed, entry.is_effective);
+            if is_effective != was_effective {
+                open.extend(self.after(&place, entry));
+                lanes.extend(entry.opens().map(|lane| (lane, was_effective)));
             }
-            open.extend(self.after(&place, entry));
-            if entry.lane == place.event {
-                lanes.push((entry.lane, is_effective));
-            }
-            if let Some(entry) = self.entries.get_mut(&place) {
-                entry.is_effective = is_effective;
+            let Some(entry) = self.entries.get_mut(&place) else { continue };
+            entry.is_effective = is_effective;
+            if let Some(deal) = entry.deal.as_mut().filter(|deal| deal.stands_here != stands) {
+                deal.stands_here = stands;
+                self.undecided.insert(place);
             }
         }
         lanes
     }
 
-    fn stands(&self, place: &Place, entry: &Entry) -> bool {
+    /// Whether nothing of what has smaller places is in the way of something in this channel.
+    fn stands(&self, place: &Place, entry: &Entry, is_kept: impl Fn(&EventId, u64) -> bool) -> bool {
+        let is_let_in = |carrier: &Carrier| {
+            carrier.lane == carrier.event
+                || self.places.get(&carrier.lane).is_none_or(|opening| self.entries[opening].is_effective)
+        };
         let effective_before = |places: Option<&BTreeSet<Place>>| {
             places.is_some_and(|places| {
                 places.range(..*place).any(|place| self.entries.get(place).is_some_and(|e| e.is_effective))
             })
         };
-        let is_let_in = entry.lane == place.event
-            || self.places.get(&entry.lane).is_none_or(|opening| self.entries[opening].is_effective);
-        is_let_in
+        let is_carried = |carrier: &Carrier| is_kept(&carrier.lane, carrier.seq) && is_let_in(carrier);
+        entry.carriers.iter().any(is_carried)
             && entry.spending.consumed.iter().all(|spent| {
                 let exists = spent
                     .commitment
@@ -169,9 +228,32 @@ impl Settlements {
     fn after(&self, place: &Place, entry: &Entry) -> Vec<Place> {
         let rivals = entry.spending.consumed.iter().filter_map(|spent| self.spenders.get(&spent.nullifier));
         let users = entry.spending.created.iter().filter_map(|made| self.consumers.get(&made.commitment));
-        let guests = (entry.lane == place.event).then(|| self.of_lane(&entry.lane));
-        let all = rivals.chain(users).flatten().copied().chain(guests.into_iter().flatten());
+        let guests = entry.opens().and_then(|lane| self.by_lane.get(&lane));
+        let all = rivals.chain(users).chain(guests).flatten().copied();
         all.filter(|other| other > place).collect()
+    }
+
+    /// Takes out the deals that fare differently, with all their channels.
+    pub fn take_undecided(&mut self) -> Vec<(Place, BTreeSet<ChannelId>)> {
+        let undecided = std::mem::take(&mut self.undecided);
+        let channels = |place: &Place| Some(self.entries.get(place)?.deal.as_ref()?.channels.clone());
+        undecided.into_iter().filter_map(|place| Some((place, channels(&place)?))).collect()
+    }
+
+    pub fn has_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Whether nothing is in the way of a deal in this channel.
+    pub fn stands_here(&self, deal: &Place) -> bool {
+        let entry = self.entries.get(deal);
+        entry.and_then(|entry| entry.deal.as_ref()).is_some_and(|deal| deal.stands_here)
+    }
+
+    /// Notes the verdict of all its channels. Whether it is another.
+    pub fn agree(&mut self, deal: &Place, is_agreed: bool) -> bool {
+        let across = self.entries.get_mut(deal).and_then(|entry| entry.deal.as_mut());
+        across.is_some_and(|across| std::mem::replace(&mut across.is_agreed, is_agreed) != is_agreed)
     }
 
     /// Whether an event is no settlement, or an effective one.
@@ -207,33 +289,53 @@ impl Settlements {
         let mut hasher = blake3::Hasher::new();
         for (place, entry) in &self.entries {
             hasher.update(&[u8::from(entry.is_effective)]);
-            hasher.update(place.event.as_bytes());
+            hasher.update(&place.id.0);
         }
         (!self.entries.is_empty()).then(|| Digest(*hasher.finalize().as_bytes()))
     }
 }
 
 impl Replica {
-    /// Whether everything that an event consumes was created in its past.
-    pub(super) fn knows_what_is_spent(&self, spending: &Spending, parents: &[u32]) -> bool {
-        let past = self.in_past(&self.settlements.related(spending), parents);
-        self.settlements.are_created(spending, &past)
+    /// Whether everything that an event of a lane consumes was created in its past, and a deal claims to lie
+    /// deeper than what it rests on, by a possible measure.
+    pub(super) fn knows_what_is_spent(&self, part: &Part, lane: Option<EventId>, parents: &[u32]) -> bool {
+        let past = self.in_past(&self.settlements.related(part), parents);
+        let least = self.settlements.depth(&past, lane);
+        let depths = least..=least.saturating_add(limits::DEAL_DEPTH_SLACK);
+        self.settlements.are_created(&part.spending, &past)
+            && part.deal.as_ref().is_none_or(|deal| depths.contains(&deal.depth))
+    }
+
+    /// How deep a settlement must lie that somebody puts here next on their lane.
+    pub fn depth_of(&self, settlement: &Settlement, lane: &Lane) -> u64 {
+        let actions = settlement.intents.iter().flat_map(|intent| &intent.transaction.actions);
+        let mut related = BTreeSet::new();
+        for input in actions.flat_map(|action| &action.consumed) {
+            let Ok(nullifier) = input.resource.nullifier(&input.nullifier_key) else { continue };
+            let created = self.settlements.creators.get(&input.resource.commitment());
+            let spent = self.settlements.spenders.get(&nullifier);
+            let places = created.into_iter().chain(spent).flatten();
+            related.extend(places.flat_map(|place| self.settlements.carriers(place)));
+        }
+        let parents = self.next_parents(Some(&lane.tip()));
+        let parents: Vec<u32> = parents.iter().filter_map(|id| self.events.number(id)).collect();
+        self.settlements.depth(&self.in_past(&related, &parents), Some(lane.opening))
     }
 
     /// Takes in what an event spends, and brings what follows from it and from lanes that changed up to
-    /// date. Returns the people for whom a lane opened or closed by that.
+    /// date. Returns the lanes that were let in or shut out by that.
     pub(super) fn settle_spending(
         &mut self,
         event: &Event,
         (lane, rank): (EventId, u32),
-        (spending, parents): (Option<Spending>, &[u32]),
+        (part, parents): (Option<Part>, &[u32]),
         settled: &Settled,
-    ) -> BTreeSet<Identity> {
+    ) -> LetIn {
         let mut touched: Vec<Place> = Vec::new();
-        if let Some(spending) = spending {
-            let past = self.in_past(&self.settlements.related(&spending), parents);
+        if let Some(part) = part {
+            let past = self.in_past(&self.settlements.related(&part), parents);
             let place = (event.id(), lane, event.header.seq, rank);
-            touched.push(self.settlements.add(place, spending, &past));
+            touched.push(self.settlements.add(place, part, &past));
             if let Act::RedeemTicket { .. } = &event.header.act
                 && let Some(lane) = self.authorities.lanes.get_mut(&lane)
             {
@@ -244,22 +346,26 @@ impl Replica {
     }
 
     /// Brings what is spent up to date after these changed, and lanes.
-    pub(super) fn settle_spent(&mut self, mut touched: Vec<Place>, settled: &Settled) -> BTreeSet<Identity> {
+    pub(super) fn settle_spent(&mut self, mut touched: Vec<Place>, settled: &Settled) -> LetIn {
         if self.settlements.entries.is_empty() {
-            return BTreeSet::new();
+            return LetIn::new();
         }
         touched.extend(settled.lanes.keys().flat_map(|lane| self.settlements.of_lane(lane)));
         let lanes = &self.authorities.lanes;
         let is_kept = |lane: &EventId, seq: u64| lanes.get(lane).is_some_and(|lane| seq < lane.keep);
-        let flipped = self.settlements.settle(touched, is_kept);
-        let mut people = BTreeSet::new();
-        for (lane, is_effective) in flipped {
-            if let Some(lane) = self.authorities.lanes.get_mut(&lane) {
-                lane.is_unpaid = !is_effective;
-                people.insert(lane.identity);
+        let let_in = self.settlements.settle(touched, is_kept);
+        for (lane, was_in) in &let_in {
+            if let Some(lane) = self.authorities.lanes.get_mut(lane) {
+                lane.is_unpaid = *was_in;
             }
         }
-        people
+        let_in
+    }
+
+    /// Whose lanes these are.
+    pub(super) fn let_in(&self, lanes: &LetIn) -> BTreeSet<Identity> {
+        let lanes = lanes.iter().filter_map(|(lane, _)| self.authorities.lanes.get(lane));
+        lanes.map(|lane| lane.identity).collect()
     }
 
     /// The tokens and tickets of the channel, each with its owner.

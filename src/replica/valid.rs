@@ -11,7 +11,6 @@ use crate::chat::act::{Act, Joining};
 use crate::chat::build::{self, Held, Setting};
 use crate::chat::settle;
 use crate::machine::MachineError;
-use crate::machine::settlement::Spending;
 
 /// Why an event can never be part of a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,7 +66,7 @@ pub(super) struct Step {
     pub footing: Option<Footing>,
     /// The hash of the profile that counts after it.
     pub profile: Digest,
-    pub spending: Option<Spending>,
+    pub part: Option<settle::Part>,
 }
 
 /// Where it goes.
@@ -140,12 +139,16 @@ impl Replica {
         if backing.trust == Trust::Nobody {
             build::verify(&header.act, &setting, held).map_err(Invalid::Transaction)?;
         }
-        let spending = settle::spending(&header.act, &setting, held).map_err(Invalid::Transaction)?;
-        if spending.as_ref().is_some_and(|spending| !self.knows_what_is_spent(spending, past)) {
+        let part = settle::part(&header.act, &setting, held).map_err(Invalid::Transaction)?;
+        let lane = match &place {
+            Place::Opens => None,
+            Place::Follows { chain } | Place::Forks { chain, .. } => Some(self.lane_id(chain)),
+        };
+        if part.as_ref().is_some_and(|part| !self.knows_what_is_spent(part, lane, past)) {
             return Err(Invalid::Rule("what is consumed was created in the past"));
         }
         let profile = build::profile_after(&header.act, held);
-        Ok(Step { place, identity, role, rank, grant, footing, profile, spending })
+        Ok(Step { place, identity, role, rank, grant, footing, profile, part })
     }
 
     /// A lane that opens: by founding, under a grant, under a lane of a workspace, or as an ordinary member.

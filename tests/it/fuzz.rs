@@ -84,4 +84,6 @@ fn nodes() {
 fn irc_lines() {
     let line = "[@:;=\\\\ #a-z0-9\u{e9}\r\n\0]{0,700}".prop_map(String::into_bytes);
     for_all(4_000, prop_oneof![vec(any::<u8>(), 0..600), line], irc_line::run);
+    // Found by a fuzzer: a source that left no place for the command.
+    irc_line::run(&[b"G:".as_slice(), &[0xff; 400], b" K\n"].concat());
 }

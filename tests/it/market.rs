@@ -107,10 +107,26 @@ async fn tokens_for_a_ticket_between_two_nodes() {
         assert_eq!(owns(&owned, "alice", "pass"), 2);
         until(dir, "intent list fair", |intents| count(intents) == 0);
     }
+    // Across channels: gold of the fair for fish of the port, in both or in neither.
+    done(&there, "channel create port --as bob");
+    until(&here, "channels", |channels| count(channels) == 2);
+    done(&here, "channel join port --as alice");
+    done(&there, "intent issue port 9:fish --as bob");
+    until(&here, "intent owned port", |owned| count(owned) == 1);
+    done(&here, "intent submit fair --give 2:gold --want 3:fish --want-in port --as alice");
+    done(&there, "intent submit port --give 3:fish --want 2:gold --want-in fair --as bob");
+    let intents = until(&here, "intent list fair", |intents| count(intents) == 2);
+    assert!(intents.to_string().contains("3:fish@bob in #port"), "{intents}");
+    done(&here, "solver run port --as alice");
+    for dir in [&here, &there] {
+        let fish = until(dir, "intent owned port", |owned| owns(owned, "alice", "fish") == 3);
+        let gold = until(dir, "intent owned fair", |owned| owns(owned, "bob", "gold") == 17);
+        assert_eq!((owns(&fish, "bob", "fish"), owns(&gold, "alice", "gold")), (6, 3));
+    }
     // What is owned is in the log: a node that is killed has it when it comes back.
     let mut two = two;
     two.restart().await;
     let owned = until(&there, "intent owned fair", |owned| count(owned) > 0);
-    assert_eq!((owns(&owned, "bob", "pass"), owns(&owned, "bob", "gold")), (1, 15));
+    assert_eq!((owns(&owned, "bob", "pass"), owns(&owned, "bob", "gold")), (1, 17));
     drop(one);
 }

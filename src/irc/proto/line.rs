@@ -8,6 +8,9 @@ use std::fmt;
 pub const LINE_BYTES: usize = 512;
 /// Bytes of the tags a client may send, `@` and the space included (IRCv3 message-tags).
 pub const CLIENT_TAG_BYTES: usize = 4096;
+/// Bytes of a source that are written: more than any nick, user and host come to, and so few that a
+/// command still has its place in the line.
+const SOURCE_BYTES: usize = 255;
 /// Parameters of a line; the last takes the rest.
 const PARAMS: usize = 15;
 
@@ -106,6 +109,7 @@ impl Line {
         if let Some(source) = &self.source {
             out.push(':');
             out.extend(source.chars().filter(|c| is_sendable(*c) && *c != ' '));
+            cut(&mut out, SOURCE_BYTES);
             out.push(' ');
         }
         out.push_str(&self.command);

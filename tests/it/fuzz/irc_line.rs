@@ -28,6 +28,9 @@ pub fn run(data: &[u8]) {
             continue;
         }
         let again = Line::parse(&text).expect("what was a line is one");
-        assert_eq!(again.to_string(), text, "and says the same");
+        // One that had to be cut may end in the middle of what it said.
+        if text.len() - tags < 510 {
+            assert_eq!(again.to_string(), text, "and says the same");
+        }
     }
 }

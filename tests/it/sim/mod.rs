@@ -172,7 +172,7 @@ fn markets_settle_alike_and_lose_nothing() {
         let mut issued: BTreeMap<_, u128> = BTreeMap::new();
         for stored in log {
             let event = Event::decode_trusted(&stored.signed).unwrap();
-            let Act::Settle { settlement } = &event.header.act else { continue };
+            let Act::Settle { settlement, .. } = &event.header.act else { continue };
             let stands = world.counts(&event.id());
             match settlement.intents.as_slice() {
                 // Two nodes issue nothing with one nonce, so whatever was issued counts.

@@ -380,7 +380,7 @@ impl World {
             0 => Wish::IssueToken { name: format!("coin{at}"), quantity: ISSUED },
             1..=3 => {
                 let terms = Terms { lasts_ms: 3_600_000, ..Terms::default() };
-                Wish::Swap { gives: coin(at), wants: coin(other), terms }
+                Wish::Swap { gives: coin(at), wants: coin(other), wants_in: None, terms }
             }
             _ => {
                 return self.submit(at, actor, Intent::Solve { channel: Some(channel) });
