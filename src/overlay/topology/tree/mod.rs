@@ -128,7 +128,9 @@ const LOOK_BACK_QUIET: f64 = 0.5;
 /// How long one new neighbour has the word before another one is asked for what is missing.
 const ASK_GAP_MS: u64 = 4_000;
 /// Doublings of the wait of a quiet node.
-const QUIET_DOUBLINGS: u32 = 5;
+const QUIET_DOUBLINGS: u32 = 8;
+/// Refreshes at which it does not wait longer yet: it may have none but hostile neighbours.
+const PATIENT: u32 = 3;
 
 impl Tree {
     /// A member that knows nobody yet.
@@ -239,7 +241,7 @@ impl Tree {
 
     /// Judges the neighbours by the last period, and exchanges one where there is reason to.
     fn refresh(&mut self, now: Timestamp) {
-        let period = self.push.end_period();
+        let period = self.push.end_period(JUDGE_PAYLOADS);
         for silent in period.silent(JUDGE_PAYLOADS, JUDGE_AFTER) {
             self.views.drop_neighbour(now, silent, true, &mut self.chance, &mut self.outbox);
         }
@@ -260,7 +262,7 @@ impl Tree {
         if self.views.has_lost() {
             self.quiet = self.quiet.min(1);
         }
-        let wait = self.settings.refresh_ms << self.quiet;
+        let wait = self.settings.refresh_ms << self.quiet.saturating_sub(PATIENT);
         self.refresh_at = now.plus_ms(self.chance.about(wait));
     }
 }

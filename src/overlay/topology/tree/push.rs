@@ -36,7 +36,8 @@ struct Link {
     news: u32,
     /// Ids it told or payloads it sent in this period, new or not.
     told: u32,
-    /// Payloads that passed in this period while the link was lazy.
+    /// The same since it was judged last, and the payloads that passed while the link was lazy.
+    paid: u32,
     due: u32,
     /// Payloads in a row that it pushed and that were here already.
     duplicates: u32,
@@ -73,7 +74,7 @@ pub struct Period {
 impl Period {
     /// Neighbours that pass on hardly anything of what they must have.
     pub fn silent(&self, payloads: u32, age: u32) -> Vec<NodeId> {
-        let silent = |link: &Link| link.age >= age && link.due >= payloads && link.told * 2 < link.due;
+        let silent = |link: &Link| link.age >= age && link.due >= payloads && link.paid * 2 < link.due;
         self.links.iter().filter(|(_, link)| silent(link)).map(|(node, _)| *node).collect()
     }
 
@@ -177,6 +178,7 @@ impl Push {
         let new = self.cache.insert(now, &payload, hops);
         if let Some(link) = self.links.get_mut(&from) {
             link.told += 1;
+            link.paid += 1;
             link.news += u32::from(new);
             if new {
                 link.duplicates = 0;
@@ -265,7 +267,9 @@ impl Push {
         outbox: &mut Outbox,
     ) {
         if let Some(link) = self.links.get_mut(&from) {
-            link.told += u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            link.told = link.told.saturating_add(count);
+            link.paid = link.paid.saturating_add(count);
         }
         let is_lazy = self.links.get(&from).is_some_and(|link| link.lazy);
         if is_lazy && ids.iter().any(|(id, _)| self.is_faster(now, id)) {
@@ -371,11 +375,15 @@ impl Push {
         broken
     }
 
-    /// Starts counting afresh; returns what the period has shown.
-    pub fn end_period(&mut self) -> Period {
+    /// Starts counting afresh; returns what the period has shown. Where little is said, what a link owes is
+    /// counted over several periods, until there are so many `payloads` to judge it by.
+    pub fn end_period(&mut self, payloads: u32) -> Period {
         let links = self.links.iter().map(|(node, link)| (*node, link.clone())).collect();
         for link in self.links.values_mut() {
-            (link.news, link.told, link.due) = (0, 0, 0);
+            (link.news, link.told) = (0, 0);
+            if link.due >= payloads {
+                (link.paid, link.due) = (0, 0);
+            }
             link.age += 1;
         }
         Period { links, late: std::mem::take(&mut self.late) }
