@@ -11,6 +11,10 @@ use crate::overlay::chance::Chance;
 
 /// Ids that are announced and not here yet; a further one is not waited for (repair brings it).
 const MISSING: usize = 4_096;
+/// Announcements by which a lazy link leads before it is grafted for speed.
+const LEAD: usize = 3;
+/// How long a graft may take to bring payloads again before another link is grafted.
+const MEND_MS: u64 = 1_000;
 /// Announcers remembered for one id.
 const ANNOUNCERS: usize = 8;
 
@@ -26,6 +30,8 @@ pub struct Push {
     late: usize,
     /// Who brought the last new payload.
     parent: Option<NodeId>,
+    /// The last link that was grafted because a payload was late, and when.
+    grafted: Option<(NodeId, Timestamp)>,
 }
 
 /// One neighbour.
@@ -41,10 +47,25 @@ struct Link {
     due: u32,
     /// Payloads in a row that it pushed and that were here already.
     duplicates: u32,
+    /// Announcements by which it would have been much faster, less those by which it would not.
+    lead: usize,
     /// Promises it broke, ever.
     broken: u32,
     /// Periods it has been here.
     age: u32,
+}
+
+impl Link {
+    /// Takes in how many announcements a lazy link would have been much faster by, and slower. Whether it
+    /// leads by so many that it should be eager: with many sources, nearly every link is faster for some.
+    fn leads(&mut self, faster: usize, slower: usize) -> bool {
+        self.lead = (self.lead + faster).saturating_sub(slower);
+        let leads = self.lazy && self.lead >= LEAD;
+        if leads || !self.lazy {
+            self.lead = 0;
+        }
+        leads
+    }
 }
 
 struct Missing {
@@ -104,6 +125,7 @@ impl Push {
             cache: Cache::default(),
             late: 0,
             parent: None,
+            grafted: None,
         }
     }
 
@@ -229,7 +251,7 @@ impl Push {
         if hops.saturating_sub(nearer) < threshold && now.since_ms(at) < self.settings.optimise_ms {
             return;
         }
-        if self.links.contains_key(&other) {
+        if self.links.get_mut(&other).is_some_and(|link| link.leads(1, 0)) {
             self.set_lazy(&other, false);
             outbox.now(other, Message::Graft(None));
         }
@@ -271,8 +293,9 @@ impl Push {
             link.told = link.told.saturating_add(count);
             link.paid = link.paid.saturating_add(count);
         }
-        let is_lazy = self.links.get(&from).is_some_and(|link| link.lazy);
-        if is_lazy && ids.iter().any(|(id, _)| self.is_faster(now, id)) {
+        let faster = ids.iter().filter(|(id, _)| self.is_faster(now, id)).count();
+        let leads = self.links.get_mut(&from).is_some_and(|link| link.leads(faster, ids.len() - faster));
+        if leads {
             self.set_lazy(&from, false);
             outbox.now(from, Message::Graft(None));
         }
@@ -351,9 +374,12 @@ impl Push {
             missing.asked = Some(next);
             missing.alarm = now.plus_ms(self.settings.graft_ms);
             self.alarms.insert((missing.alarm, id), ());
-            if self.settings.selection.targets == Targets::Tree {
+            // One torn link makes many payloads late: one graft mends it, the others are merely fetched.
+            let mended = self.grafted.is_some_and(|(node, at)| node != next && now.since_ms(at) < MEND_MS);
+            if self.settings.selection.targets == Targets::Tree && !mended {
                 outbox.now(next, Message::Graft(Some(id)));
                 self.set_lazy(&next, false);
+                self.grafted = Some((next, now));
             } else {
                 outbox.now(next, Message::IWant(vec![id]));
             }
