@@ -224,6 +224,7 @@ fn config(dir: &Path, homeserver: &str) -> Config {
             listen: "127.0.0.1:0".into(),
             admins: Vec::new(),
             public_url: None,
+            encryption: Default::default(),
         }),
         irc: IrcConfig {
             listen: vec![ListenConfig::plain("127.0.0.1:0")],

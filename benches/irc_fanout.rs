@@ -31,6 +31,8 @@ const PACE: Duration = Duration::from_millis(10);
 const CROWD: usize = 2000;
 /// Whatever takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What the floor says once it sends to a client.
+const FLOOR_HELLO: &[u8] = b"hello\n";
 /// Tells this program, run by itself, to be the floor.
 const FLOOR: &str = "MULTICHAT_BENCH_FLOOR";
 
@@ -131,6 +133,9 @@ impl Server {
             );
             stream.write_all(hello.as_bytes()).await.expect("it reads");
             until(&mut stream, b" 376 ").await;
+        } else {
+            // Before it hears of the client, the floor would send it nothing.
+            until(&mut stream, FLOOR_HELLO).await;
         }
         stream
     }
@@ -290,6 +295,7 @@ async fn floor() {
         stream.set_nodelay(true).expect("a socket option");
         let (reader, mut writer) = stream.into_split();
         let (sender, mut lines) = (sender.clone(), sender.subscribe());
+        writer.write_all(FLOOR_HELLO).await.expect("it reads");
         tokio::spawn(async move {
             let mut reader = BufReader::new(reader);
             let mut line = Vec::new();

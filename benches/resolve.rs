@@ -15,6 +15,7 @@ use multichat::chat::profile::{Certificate, Profile};
 use multichat::node::{Batch, Node, Restored, Setup, StoredEvent, Write};
 use multichat::replica::event::VERSION;
 use multichat::replica::{Admission, Event, Header, PayloadRef, Replica};
+use multichat::runtime::load;
 use multichat::store::Store;
 
 const EVENTS: usize = 1_000_000;
@@ -224,7 +225,7 @@ fn log(store: &Store) -> impl Iterator<Item = StoredEvent> + '_ {
     pages.flatten()
 }
 
-/// Loads the log as the running node does: one thread reads, another takes in.
+/// Loads the log as the running node does.
 fn restore(store: Store) -> (Store, Node) {
     let setup = Setup {
         secret: SecretKey::from_seed([9; 32]),
@@ -233,21 +234,7 @@ fn restore(store: Store) -> (Store, Node) {
         matrix_server: String::new(),
     };
     let names = vec![(log(&store).next().expect("an event").channel, "#bench".to_owned())];
-    let (pages, read) = std::sync::mpsc::sync_channel(4);
-    let reader = std::thread::spawn(move || {
-        let mut next = 1;
-        loop {
-            let page = store.events_from(next, PAGE).expect("the log can be read");
-            let Some(last) = page.last() else { return store };
-            next = last.position + 1;
-            if pages.send(page).is_err() {
-                return store;
-            }
-        }
-    });
-    let restored = Restored { names, ..Restored::default() };
-    let node = Node::restore(setup, restored, read.into_iter().flatten());
-    (reader.join().expect("the log was read"), node.expect("the log is whole"))
+    load(store, setup, Restored { names, ..Restored::default() }).expect("the log is whole")
 }
 
 /// The time of a load, and of reading and hashing alone: the fastest of several, alternating.

@@ -21,7 +21,7 @@
 //! | [`store`] | SQLite: the log, the outbox, the notes; one writer, group commits | decide policy |
 //! | [`net`] | the libp2p shell: swarm, transports, discovery | decide policy |
 //! | [`irc`] | `proto` (without IO), `listener` (serves clients), `network` (links to IRC networks) | let a raw line past its edge |
-//! | [`matrix`] | `proto` (without IO), HTTP in (`appservice`, `intake`), HTTP out (`courier`, `homeserver`), the bot | acknowledge before the commit |
+//! | [`matrix`] | `proto` (without IO), HTTP in (`appservice`, `intake`), HTTP out (`courier`, `homeserver`), `crypto` for encrypted rooms, the bot | acknowledge before the commit |
 //! | [`control`] | the Unix socket over which the command line asks the running node | decide |
 //! | [`runtime`] | clock, driver loop, supervision, shutdown, logging; alone reads time or spawns the node | hold chat logic |
 //! | [`cli`] | the commands, `doctor`, and the demo with the real programs it drives | go around the node |

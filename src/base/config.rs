@@ -171,6 +171,17 @@ pub struct MatrixConfig {
     /// IRC and at other nodes then get links to pictures and files. Without it they read what was sent.
     #[serde(default)]
     pub public_url: Option<String>,
+    #[serde(default)]
+    pub encryption: EncryptionConfig,
+}
+
+/// `matrix.encryption`: whether this node takes part in rooms that are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncryptionConfig {
+    /// The bot and its ghosts get devices and keys: this node reads what is said in linked rooms that are
+    /// encrypted, and carries it like all else.
+    pub allow: bool,
 }
 
 fn registration_path() -> String {

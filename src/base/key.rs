@@ -97,6 +97,8 @@ pub enum Purpose {
     Invite,
     /// The key that signs links to media.
     Media,
+    /// The key under which the keys of encrypted Matrix rooms are kept.
+    MatrixKeys,
 }
 
 impl Purpose {
@@ -107,6 +109,7 @@ impl Purpose {
             Self::Transport => "multichat 2026-11 transport key",
             Self::Invite => "multichat 2026-11 invite key",
             Self::Media => "multichat 2026-11 media link key",
+            Self::MatrixKeys => "multichat 2026-11 matrix key store key",
         }
     }
 }

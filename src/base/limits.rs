@@ -93,6 +93,11 @@ pub const MIME_BYTES: usize = 127;
 pub const MEDIA_ADDRESS_BYTES: usize = 512;
 /// Bytes of an attachment's caption, which its message says twice; a longer one is cut.
 pub const CAPTION_BYTES: usize = 8 * 1024;
+/// Bytes of a piece of encrypted media that is passed on: it is held whole until it proved to be what it
+/// should be. A larger one is refused.
+pub const SEALED_MEDIA_BYTES: u64 = 32 * 1024 * 1024;
+/// Pieces of encrypted media that are passed on at once.
+pub const SEALED_MEDIA_AT_ONCE: usize = 4;
 /// Bytes of a piece of media that is passed on to readers beyond its homeserver; a longer one is refused.
 pub const MEDIA_BYTES: u64 = 100 * 1024 * 1024;
 /// Pieces of media passed on at once; further readers are asked to come again.

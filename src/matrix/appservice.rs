@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::bridge::{Bridge, Trouble};
 use super::intake::Intake;
+use super::proto::sealed::ForDevices;
 use crate::base::Kind;
 
 /// Bytes of a transaction; a longer one is refused. Homeservers send up to 100 events of at most
@@ -138,7 +139,8 @@ async fn transaction(
         app.bridge.counts.add("malformed transaction");
         return refuse(StatusCode::BAD_REQUEST, "M_BAD_JSON", "events is not a list");
     };
-    match app.intake.transaction(&txn, &body, events).await {
+    let for_devices = ForDevices::read(&parsed);
+    match app.intake.transaction(&txn, &body, &for_devices, events).await {
         Ok(()) => Json(json!({})).into_response(),
         Err(trouble) => {
             tracing::warn!(%trouble, "a transaction is to be sent again");

@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::crypto::Crypto;
 use super::governed;
-use super::homeserver::{CallError, Homeserver};
+use super::homeserver::{CallError, Homeserver, Sending};
 use super::known::Known;
 use super::media::Media;
 use super::people::People;
@@ -26,8 +27,10 @@ use crate::port::{Handle, Refusal, Stopped};
 
 /// Ghosts put out of rooms that are remembered.
 const PUT_OUT: usize = 10_000;
-/// What the keys of notes about encrypted rooms begin with.
+/// What the keys of notes begin with about rooms that were told how it is with encryption. What they are
+/// told differs where the node has keys.
 const TOLD: &str = "encrypted/";
+const TOLD_WITH_KEYS: &str = "boundary/";
 /// What the keys of notes begin with about rooms whose powers say nothing about a channel: somebody
 /// linked them who has no say in it.
 const PLUMBED: &str = "plumbed/";
@@ -111,6 +114,8 @@ pub(super) struct Bridge {
     pub media: Option<Media>,
     /// Where other nodes reach this one: invite links say it.
     pub addresses: Vec<String>,
+    /// The keys for encrypted rooms, where they are allowed.
+    pub crypto: Option<Crypto>,
     /// Told when the bot got into a room.
     entered: Notify,
     portals: Mutex<Portals>,
@@ -119,7 +124,7 @@ pub(super) struct Bridge {
     localparts: Mutex<BTreeMap<String, Identity>>,
     known: Mutex<Known>,
     people: Mutex<People>,
-    /// Rooms that were told that encryption is not carried yet.
+    /// Rooms that were told how it is with encryption.
     told: Mutex<BTreeSet<String>>,
     plumbed: Mutex<BTreeSet<String>>,
     silent: Mutex<BTreeSet<String>>,
@@ -161,6 +166,7 @@ impl Bridge {
             counts,
             media: None,
             addresses: Vec::new(),
+            crypto: None,
             entered: Notify::new(),
             portals: Mutex::new(Portals::of(channels)),
             topics: Mutex::default(),
@@ -435,6 +441,18 @@ impl Bridge {
         Ok(())
     }
 
+    /// Sends an event to a room, encrypted where the room is. Gives the event's id.
+    pub async fn send(&self, sending: &Sending<'_>) -> Result<String, CallError> {
+        let sealed = match &self.crypto {
+            Some(crypto) => crypto.encrypted(sending).await?,
+            None => None,
+        };
+        match &sealed {
+            Some(content) => self.hs.send(&Sending { kind: "m.room.encrypted", content, ..*sending }).await,
+            None => self.hs.send(sending).await,
+        }
+    }
+
     /// Gets a ghost into a room; where the room asks for invitations, the bot gives one.
     pub async fn enter(&self, room: &str, ghost: &str) -> Result<(), CallError> {
         match self.hs.join(room, Some(ghost)).await {
@@ -474,17 +492,30 @@ impl Bridge {
         }
     }
 
-    /// Whether a room was told that encryption is not carried yet.
+    /// Whether a room was told how it is with encryption.
     pub fn was_told(&self, room: &str) -> bool {
         hold(&self.told).contains(room)
     }
 
-    /// Notes that it was, for good.
-    pub async fn told(&self, room: &str) {
-        hold(&self.told).insert(room.to_owned());
-        if let Err(stopped) = self.handle.remember(format!("{TOLD}{room}"), "1").await {
+    /// Notes that it was, or has to be again, for good.
+    pub async fn told(&self, room: &str, told: bool) {
+        let changed = match told {
+            true => hold(&self.told).insert(room.to_owned()),
+            false => hold(&self.told).remove(room),
+        };
+        let prefix = if self.crypto.is_some() { TOLD_WITH_KEYS } else { TOLD };
+        let value = if told { "1" } else { "" };
+        if changed && let Err(stopped) = self.handle.remember(format!("{prefix}{room}"), value).await {
             tracing::debug!(%stopped, "a note is not kept");
         }
+    }
+
+    /// Has keys for encrypted rooms from now on. What rooms were told before does not count then.
+    pub fn with_crypto(mut self, crypto: Crypto, notes: &[(String, Vec<u8>)]) -> Self {
+        let told = notes.iter().filter_map(|(key, _)| key.strip_prefix(TOLD_WITH_KEYS).map(str::to_owned));
+        self.told = Mutex::new(told.collect());
+        self.crypto = Some(crypto);
+        self
     }
 
     /// Notes a Matrix user's display name.

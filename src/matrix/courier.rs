@@ -171,12 +171,12 @@ impl Courier {
             said_at: Some(news.at.0),
             content: &body,
         };
-        let sent = match self.bridge.hs.send(&sending).await {
+        let sent = match self.bridge.send(&sending).await {
             Err(error) if error.kind() == Kind::Denied => {
                 // Not in the room, or not known to the homeserver any more: from the beginning.
                 let ghost = self.bridge.ghost(&news.author, true).await?;
                 self.bridge.enter(&self.room, &ghost).await?;
-                self.bridge.hs.send(&Sending { as_user: Some(&ghost), ..sending }).await
+                self.bridge.send(&Sending { as_user: Some(&ghost), ..sending }).await
             }
             other => other,
         };
@@ -209,7 +209,7 @@ impl Courier {
             said_at: Some(news.at.0),
             content: &body,
         };
-        let event_id = self.bridge.hs.send(&sending).await?;
+        let event_id = self.bridge.send(&sending).await?;
         self.bridge.learn(&self.room, &event_id, news.event, Some(self.bridge.names.bot()));
         Ok(event_id)
     }
@@ -253,6 +253,10 @@ impl Courier {
         related.media = content.origin.as_ref().is_some_and(
             |origin| matches!(&origin.link, Link::Matrix { room } if self.bridge.carried(room).is_some()),
         );
+        related.sealed = match &self.bridge.crypto {
+            Some(crypto) => crypto.is_sealed(&self.room).await?,
+            None => false,
+        };
         let Some(relation) = content.envelope.relation else { return Ok(related) };
         let Some((target, sender)) = self.bridge.id_of(&self.room, relation.target()).await? else {
             return Ok(related);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::boundary;
 use super::bridge::{Bridge, Trouble};
 use super::governed;
 use super::homeserver::CallError;
@@ -35,7 +36,12 @@ pub(super) async fn greet(
         insist(LONGEST_MENDING, "Matrix: the way back", || ping_through(&bridge.hs, &registration)).await;
         tracing::info!("the homeserver and this node know each other");
     };
-    tokio::join!(linking, checking);
+    let encrypting = async {
+        if let Some(crypto) = &bridge.crypto {
+            insist(LONGEST_MENDING, "Matrix: encryption", || crypto.start()).await;
+        }
+    };
+    tokio::join!(linking, checking, encrypting);
 }
 
 /// Tries until it works, ever more slowly; logs a failure when it is not the one before.
@@ -123,6 +129,7 @@ pub(super) async fn follow_link(bridge: Arc<Bridge>, channel: String, room: Stri
         let error = match bridge.hs.join(&room, None).await {
             Err(error) => error,
             Ok(_) => {
+                boundary::try_to_tell(&bridge, &room).await;
                 let carried = bridge.carried(&room).filter(|_| bridge.is_trusted(&room));
                 let Some(carried) = carried else { return };
                 match governed::adopt(&bridge, &room, &carried).await {
@@ -152,9 +159,11 @@ async fn carry_link(bridge: &Bridge, channel: &str, room: &str) -> Result<(), Tr
     let room = bridge.hs.join(room, None).await?;
     let channel = channel.to_lowercase();
     if bridge.carried(&room).is_some_and(|carried| carried.name == channel) {
+        boundary::try_to_tell(bridge, &room).await;
         return Ok(());
     }
     bridge.trust(&room, true).await?;
     let carried = bridge.link(&room, ChannelRef::Name(channel), true).await?;
+    boundary::try_to_tell(bridge, &room).await;
     governed::adopt(bridge, &room, &carried).await
 }

@@ -74,7 +74,7 @@ impl Heard {
         self.doubtful |=
             events.iter().any(|event| event["unsigned"]["age"].as_u64().is_some_and(|age| age > LATE_MS));
         let mut newest = BTreeMap::new();
-        for event in events.iter().filter(|event| event["type"] == "m.room.message") {
+        for event in events.iter().filter(|event| is_said(event)) {
             if let (Some(room), Some(id)) = (event["room_id"].as_str(), event["event_id"].as_str()) {
                 newest.insert(room, id);
             }
@@ -113,6 +113,10 @@ impl Heard {
     pub fn settle(&mut self) {
         self.doubtful = false;
     }
+}
+
+fn is_said(event: &Value) -> bool {
+    event["type"] == "m.room.message" || event["type"] == "m.room.encrypted"
 }
 
 /// The messages of a room after one of them, oldest first; `None` if that one is not found.

@@ -17,7 +17,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a piece of media may take, from the first byte to the last.
 const MEDIA_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// What counts as said: a filter for reading a room.
-const SAID: &str = r#"{"types":["m.room.message","m.reaction","m.sticker","m.room.redaction"]}"#;
+const SAID: &str =
+    r#"{"types":["m.room.message","m.reaction","m.sticker","m.room.redaction","m.room.encrypted"]}"#;
 /// How long to wait where a homeserver says "too fast" without saying how long.
 const LIMITED_MS: u64 = 1000;
 /// The longest wait that we let a homeserver ask for.
@@ -42,13 +43,16 @@ pub enum CallError {
     Status { status: u16, errcode: String, error: String, body: Value },
     /// A success that is not what the specification says.
     Odd(String),
+    /// Not the homeserver: our keys for encrypted rooms cannot be used.
+    Keys(String),
 }
 
 impl CallError {
     /// What it means for whoever asked.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable(_) | Self::Broken(_) | Self::Limited { .. } | Self::Odd(_) => Kind::Retry,
+            Self::Unreachable(_) | Self::Broken(_) | Self::Limited { .. } => Kind::Retry,
+            Self::Odd(_) | Self::Keys(_) => Kind::Retry,
             Self::Status { status: 401 | 500..=599, .. } => Kind::Retry,
             // Not the homeserver speaking, but a proxy in front of one that is away.
             Self::Status { status: 403 | 404, errcode, .. } if errcode.is_empty() => Kind::Retry,
@@ -75,7 +79,9 @@ impl CallError {
     pub fn outcome(&self) -> Outcome {
         let reason = self.to_string();
         match self {
-            Self::Unreachable(_) => Outcome::Retry { uncertain: false, after_ms: None, reason },
+            Self::Unreachable(_) | Self::Keys(_) => {
+                Outcome::Retry { uncertain: false, after_ms: None, reason }
+            }
             Self::Limited { after_ms } => {
                 Outcome::Retry { uncertain: false, after_ms: Some(*after_ms), reason }
             }
@@ -102,6 +108,7 @@ impl fmt::Display for CallError {
                 write!(f, "the homeserver said {status} {errcode}: {error}")
             }
             Self::Odd(why) => write!(f, "the homeserver's answer makes no sense: {why}"),
+            Self::Keys(why) => write!(f, "the keys for encrypted rooms cannot be used: {why}"),
         }
     }
 }
@@ -378,6 +385,61 @@ impl Homeserver {
         match answer(response).await {
             Err(error) => Err(error),
             Ok(_) => Err(CallError::Odd("neither a success nor an error".into())),
+        }
+    }
+
+    /// Who is in a room or invited, as the bot: their membership events.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn members(&self, room: &str) -> Result<Vec<Value>, CallError> {
+        let query = [("not_membership", "leave")];
+        let mut answer =
+            self.call(Call { query: &query, ..Call::get(&["v3", "rooms", room, "members"]) }).await?;
+        match answer["chunk"].take() {
+            Value::Array(members) => Ok(members),
+            _ => Err(CallError::Odd("chunk is missing".into())),
+        }
+    }
+
+    /// Whether a user of ours has a device.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn has_device(&self, user: &str, device: &str) -> Result<bool, CallError> {
+        let read = self.call(Call::get(&["v3", "devices", device]).acting_as(user)).await;
+        Ok(!none_if_missing(read)?.is_null())
+    }
+
+    /// Makes a device of a user of ours. Homeservers that do not let us (MSC4190) let it log in; what
+    /// they give it is not used.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn make_device(&self, user: &str, device: &str, name: &str) -> Result<(), CallError> {
+        let body = json!({"display_name": name});
+        let made = self.call(Call::put(&["v3", "devices", device], body).acting_as(user)).await;
+        match made {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => {}
+            other => return other.map(drop),
+        }
+        let body = json!({"type": "m.login.application_service", "device_id": device,
+                          "initial_device_display_name": name,
+                          "identifier": {"type": "m.id.user", "user": user}});
+        self.call(Call::post(&["v3", "login"], body)).await.map(drop)
+    }
+
+    /// Whether the homeserver lets us speak for a device: it refuses one that does not exist, and others
+    /// do not look at it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn knows_devices(&self) -> Result<bool, CallError> {
+        let query = [("device_id", "MULTICHATNONE"), ("org.matrix.msc3202.device_id", "MULTICHATNONE")];
+        match self.call(Call { query: &query, ..Call::get(&["v3", "account", "whoami"]) }).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == Kind::Invalid || error.is_unknown_token() => Ok(true),
+            Err(error) => Err(error),
         }
     }
 

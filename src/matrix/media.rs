@@ -10,12 +10,14 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::bridge::{Bridge, Trouble};
+use super::crypto::{self, Opened};
 use super::homeserver::Call;
 use super::proto::media::{self, Links, Target};
-use super::proto::said;
+use super::proto::said::{self, Carried};
 use super::unix_ms;
 use crate::base::{Kind, limits};
 use crate::chat::attachment::Attachment;
@@ -32,6 +34,8 @@ const POLICY: &str =
 pub(super) struct Media {
     links: Links,
     permits: std::sync::Arc<Semaphore>,
+    /// For what is encrypted, and held whole.
+    sealed: std::sync::Arc<Semaphore>,
 }
 
 /// Why there is nothing to pass on.
@@ -83,13 +87,14 @@ impl From<Trouble> for Nothing {
 impl Media {
     /// Media under these links.
     pub fn new(links: Links) -> Self {
-        Self { links, permits: std::sync::Arc::new(Semaphore::new(limits::MEDIA_AT_ONCE)) }
+        let permits = |number| std::sync::Arc::new(Semaphore::new(number));
+        let sealed = permits(limits::SEALED_MEDIA_AT_ONCE);
+        Self { links, permits: permits(limits::MEDIA_AT_ONCE), sealed }
     }
 
-    /// The link to what a message of a room carries; `None` if it carries nothing that can be fetched.
-    pub fn link(&self, room: &str, event_id: &str, attachment: &Attachment) -> Option<String> {
-        media::mxc(&attachment.address)?;
-        Some(self.links.sign(room, event_id, unix_ms()))
+    /// The link to what a message of a room carries.
+    pub fn link(&self, room: &str, event_id: &str) -> String {
+        self.links.sign(room, event_id, unix_ms())
     }
 
     /// Answers a request for a link.
@@ -115,7 +120,7 @@ impl Media {
             return Err(Nothing::Over);
         }
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Nothing::Busy)?;
-        let attachment = self.attachment(bridge, &target).await?;
+        let Carried { attachment, file } = self.carried(bridge, &target).await?;
         let (server, id) = media::mxc(&attachment.address).ok_or(Nothing::Over)?;
         let answer = bridge.hs.media(server, id).await.map_err(|error| match error.kind() {
             Kind::NotFound | Kind::Denied => Nothing::Unknown,
@@ -124,24 +129,48 @@ impl Media {
         if answer.content_length().is_some_and(|length| length > limits::MEDIA_BYTES) {
             return Err(Nothing::TooLarge);
         }
+        if let Some(file) = file {
+            return self.unsealed(answer, &attachment, file).await;
+        }
         let mime = answer.headers().get(header::CONTENT_TYPE).and_then(|mime| mime.to_str().ok());
         let (mime, how) = media::shown_as(mime.unwrap_or_default());
-        let mut response = Response::new(Body::empty());
-        let headers = response.headers_mut();
-        headers.extend(always());
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(mime));
-        if let Ok(disposition) = HeaderValue::from_str(&media::disposition(how, &attachment.name)) {
-            headers.insert(header::CONTENT_DISPOSITION, disposition);
+        let length = answer.content_length();
+        let body = passing_on(answer, permit, limits::MEDIA_BYTES);
+        Ok(response((mime, how, &attachment.name), length, body))
+    }
+
+    /// What was encrypted by whoever sent it: opened, once all of it is there and is what they sent.
+    async fn unsealed(
+        &self,
+        mut answer: reqwest::Response,
+        attachment: &Attachment,
+        file: Value,
+    ) -> Result<Response, Nothing> {
+        let permit = self.sealed.clone().try_acquire_owned().map_err(|_| Nothing::Busy)?;
+        let mut bytes = Vec::new();
+        loop {
+            let piece = tokio::time::timeout(PIECE_TIMEOUT, answer.chunk()).await;
+            let piece = piece.map_err(|_| Nothing::Trouble("the homeserver is slow".to_owned()))?;
+            let Some(piece) = piece.map_err(|error| Nothing::Trouble(error.to_string()))? else { break };
+            if (bytes.len() + piece.len()) as u64 > limits::SEALED_MEDIA_BYTES {
+                return Err(Nothing::TooLarge);
+            }
+            bytes.extend_from_slice(&piece);
         }
-        if let Some(length) = answer.content_length() {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        *response.body_mut() = passing_on(answer, permit, limits::MEDIA_BYTES);
-        Ok(response)
+        let opening = tokio::task::spawn_blocking(move || crypto::open_file(&bytes, file));
+        let opened = opening.await.map_err(|error| Nothing::Trouble(error.to_string()))?;
+        let opened = opened.ok_or_else(|| Nothing::Trouble("this is not what was sent".to_owned()))?;
+        let (mime, how) = media::shown_as(&attachment.mime);
+        let length = Some(opened.len() as u64);
+        let body = stream::once(async move {
+            drop(permit);
+            Ok::<_, std::io::Error>(Bytes::from(opened))
+        });
+        Ok(response((mime, how, &attachment.name), length, Body::from_stream(body)))
     }
 
     /// What the message carries, if it may still be read here and there.
-    async fn attachment(&self, bridge: &Bridge, target: &Target) -> Result<Attachment, Nothing> {
+    async fn carried(&self, bridge: &Bridge, target: &Target) -> Result<Carried, Nothing> {
         let tagged = |room: &str| self.links.tag(room) == target.room;
         let (room, carried) = bridge.room_where(tagged).ok_or(Nothing::Over)?;
         let event = bridge.event_of(&room, &target.event_id).await.map_err(Trouble::from)?;
@@ -158,8 +187,31 @@ impl Media {
         }
         let path = ["v3", "rooms", &room, "event", &target.event_id];
         let there = bridge.hs.call(Call::get(&path)).await.map_err(Trouble::from)?;
+        let there = match &bridge.crypto {
+            Some(crypto) if there["type"] == "m.room.encrypted" => {
+                match crypto.open(&room, &there).await.map_err(Trouble::from)? {
+                    Opened::Event(opened) => opened,
+                    Opened::NoKey | Opened::Refused(_) => return Err(Nothing::Over),
+                }
+            }
+            _ => there,
+        };
         said::carried(&there).ok_or(Nothing::Over)
     }
+}
+
+fn response((mime, how, name): (&'static str, &str, &str), length: Option<u64>, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.extend(always());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(mime));
+    if let Ok(disposition) = HeaderValue::from_str(&media::disposition(how, name)) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
 }
 
 /// What is passed on of the homeserver's answer as it comes, up to the bound; beyond it the connection

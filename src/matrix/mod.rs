@@ -4,8 +4,10 @@
 
 mod appservice;
 mod bot;
+mod boundary;
 mod bridge;
 mod courier;
+mod crypto;
 mod governed;
 mod greeting;
 mod heard;
@@ -20,6 +22,7 @@ mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +42,7 @@ use appservice::Appservice;
 use bridge::Bridge;
 pub use bridge::Counts;
 use courier::{Courier, State};
+use crypto::Crypto;
 use homeserver::Homeserver;
 use intake::Intake;
 use media::Media;
@@ -69,6 +73,7 @@ pub struct Matrix {
     public_url: Option<String>,
     media: Option<Media>,
     addresses: Vec<String>,
+    keys: Option<(PathBuf, [u8; 32])>,
 }
 
 impl Matrix {
@@ -86,6 +91,15 @@ impl Matrix {
         registration
             .check(&config.server_name)
             .map_err(|error| Fault::new(error.kind(), format!("{}: {error}", config.registration)))?;
+        let lacks = registration.lacks_for_encryption();
+        if config.encryption.allow && !lacks.is_empty() {
+            let lines = lacks.join(" and ");
+            let said = format!(
+                "{}: matrix.encryption wants {lines} in it; add that, here and at the homeserver, and restart it",
+                config.registration
+            );
+            return Err(Fault::new(Kind::Invalid, said));
+        }
         let hs = Homeserver::new(&config.homeserver, &registration.as_token)?;
         let listen = &config.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
@@ -105,7 +119,7 @@ impl Matrix {
         let names = Names::new(config.server_name.clone(), &registration.sender_localpart);
         let admins = config.admins.clone();
         let public_url = config.public_url.clone();
-        let (counts, media, addresses) = Default::default();
+        let (counts, media, addresses, keys) = Default::default();
         Ok(Self {
             listener,
             address,
@@ -118,6 +132,7 @@ impl Matrix {
             public_url,
             media,
             addresses,
+            keys,
         })
     }
 
@@ -146,11 +161,24 @@ impl Matrix {
         self
     }
 
+    /// Takes part in encrypted rooms, with the keys in this folder, which are kept under this key.
+    #[must_use]
+    pub fn with_keys(mut self, folder: PathBuf, key: [u8; 32]) -> Self {
+        self.keys = Some((folder, key));
+        self
+    }
+
     async fn open(self, port: Port) -> Result<(), Fault> {
         let Port { channels, notes, deliveries, handle, cancel } = port;
+        let crypto = self
+            .keys
+            .map(|keys| Crypto::new(self.hs.clone(), self.names.clone(), handle.clone(), keys, &notes));
         let mut bridge =
             Bridge::new(self.hs, self.names, self.admins, handle, self.counts, &channels, &notes);
         (bridge.media, bridge.addresses) = (self.media, self.addresses);
+        if let Some(crypto) = crypto {
+            bridge = bridge.with_crypto(crypto, &notes);
+        }
         let bridge = Arc::new(bridge);
         let intake = Arc::new(Intake::new(bridge.clone(), &notes));
         let app = Appservice::new(bridge.clone(), intake.clone(), &self.registration.hs_token).router();
@@ -160,6 +188,13 @@ impl Matrix {
         let greeting = greeting::greet(bridge.clone(), self.registration, self.links, tell_ready);
         tasks.spawn(until(cancel.clone(), greeting));
         tasks.spawn(until(cancel.clone(), async move { intake.keep_up().await }));
+        let keyed = bridge.clone();
+        tasks.spawn(until(cancel.clone(), async move {
+            match &keyed.crypto {
+                Some(crypto) => crypto.keep_up().await,
+                None => std::future::pending().await,
+            }
+        }));
         tasks.spawn(dispatch(bridge, deliveries, ready, cancel.clone()));
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| Fault::new(Kind::Bug, format!("the Matrix door broke: {error}")))??;

@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use batch::{Batch, Keeping, OutboxRow, StoredEvent, Write};
 pub use door::{Delivery, Door, Outcome, Receipt, Refusal};
 pub use flow::{Exported, Lapse};
-pub use restore::{Restored, Setup};
+pub use restore::{Damaged, Logged, Restored, Setup};
 
 use crate::base::{Digest, EventId, NodeId, Timestamp};
 use crate::chat::flow::Sink;

@@ -38,6 +38,11 @@ impl Setup {
         self.secret.derive(Purpose::Media, "").seed()
     }
 
+    /// The key under which the keys of encrypted Matrix rooms are kept.
+    pub fn matrix_keys_key(&self) -> [u8; 32] {
+        self.secret.derive(Purpose::MatrixKeys, "").seed()
+    }
+
     /// The transport identity.
     pub fn node_id(&self) -> NodeId {
         NodeId(self.transport_key().public().0)
@@ -72,6 +77,21 @@ impl std::fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
+/// An event of the log, read back: that its bytes are those of its id, and what they say. Making it is pure
+/// work for any thread.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    stored: StoredEvent,
+    /// `None` if the bytes are damaged.
+    event: Option<Event>,
+}
+
+impl From<StoredEvent> for Logged {
+    fn from(stored: StoredEvent) -> Self {
+        Self { event: Event::read_back(&stored.signed, stored.id), stored }
+    }
+}
+
 impl Node {
     /// Makes the node from its log, in order, and the rest of what the store holds. The log is this
     /// node's own: that each event is the one whose id it has, that its past is there and that it keeps
@@ -84,6 +104,18 @@ impl Node {
         setup: Setup,
         restored: Restored,
         log: impl Iterator<Item = StoredEvent>,
+    ) -> Result<Self, Damaged> {
+        Self::restore_pages(setup, restored, log.map(|stored| [Logged::from(stored)]))
+    }
+
+    /// The same of a log that comes in pages, each of which is let go as soon as it was taken in.
+    ///
+    /// # Errors
+    /// [`Damaged`] names the first event that does not fit.
+    pub fn restore_pages(
+        setup: Setup,
+        restored: Restored,
+        log: impl Iterator<Item: AsRef<[Logged]>>,
     ) -> Result<Self, Damaged> {
         let mut node = Self {
             people: People::new(&setup),
@@ -104,13 +136,16 @@ impl Node {
         let mut names: BTreeMap<ChannelId, String> = restored.names.into_iter().collect();
         let mut event_at: BTreeMap<u64, EventId> =
             restored.outbox.iter().map(|row| (row.position, EventId::default())).collect();
-        for stored in log {
-            node.replay(&stored, &mut names)
-                .map_err(|reason| Damaged { position: stored.position, reason })?;
-            if let Some(event) = event_at.get_mut(&stored.position) {
-                *event = stored.id;
+        for page in log {
+            for logged in page.as_ref() {
+                let Logged { stored, .. } = logged;
+                node.replay(logged, &mut names)
+                    .map_err(|reason| Damaged { position: stored.position, reason })?;
+                if let Some(event) = event_at.get_mut(&stored.position) {
+                    *event = stored.id;
+                }
+                node.last_position = stored.position;
             }
-            node.last_position = stored.position;
         }
         node.restore_texts();
         node.restore_intents(restored.intents);
@@ -138,14 +173,13 @@ impl Node {
 
     fn replay(
         &mut self,
-        stored: &StoredEvent,
+        Logged { stored, event }: &Logged,
         names: &mut BTreeMap<ChannelId, String>,
     ) -> Result<(), String> {
-        let damaged = || "its bytes are not those of its id".to_owned();
-        let event = Event::read_back(&stored.signed, stored.id).ok_or_else(damaged)?;
-        let Some(admission) = self.directory.readmit(&event, stored.position) else {
+        let event = event.as_ref().ok_or("its bytes are not those of its id")?;
+        let Some(admission) = self.directory.readmit(event, stored.position) else {
             let replica =
-                self.directory.refound(&event, stored.position).map_err(|error| error.to_string())?;
+                self.directory.refound(event, stored.position).map_err(|error| error.to_string())?;
             self.directory.insert(replica, names.remove(&stored.channel));
             return Ok(());
         };
@@ -161,7 +195,7 @@ impl Node {
                     self.wanting.insert(stored, Timestamp(0));
                 }
                 let may_have_text = stored.payload.is_some() || stored.keeping.wanted;
-                self.note_text(stored.channel, &event, may_have_text);
+                self.note_text(stored.channel, event, may_have_text);
                 Ok(())
             }
             Admission::Refused(invalid) => Err(invalid.to_string()),

@@ -140,14 +140,18 @@ impl Workspace {
             let acts = revocation.removes()
                 && revocation.is_effective
                 && authorities.left_by(&workspace.pasts, &claim, (number, revocation)) < WHOLE;
+            let author = authorities.lanes.get(&revocation.lane).map(|lane| lane.identity);
             match revocation.rank.cmp(&lane.rank) {
                 std::cmp::Ordering::Less if acts => verdict.removals.push(here),
-                std::cmp::Ordering::Equal if acts => verdict.votes.push(here),
+                // Who resigned was removed by nobody.
+                std::cmp::Ordering::Equal if acts && author != Some(lane.identity) => {
+                    verdict.votes.push(here);
+                }
                 _ => {}
             }
         }
         if verdict.removals.is_empty() {
-            verdict.quorum = authorities.electorate(lane.rank).len() / 2 + 1;
+            verdict.quorum = authorities.electorate(&workspace.pasts, lane.rank).len() / 2 + 1;
         } else {
             verdict.votes.clear();
         }

@@ -212,6 +212,63 @@ fn a_majority_of_equals_removes_one_of_them() {
 }
 
 #[test]
+fn who_resigns_is_what_they_leave_themselves() {
+    let mut scene = Scene::new();
+    let ([anna, berta], founder) = (scene.admins.clone(), scene.founder.clone());
+    // One of two admins, whom no equal needs to agree with.
+    let old = scene.log.iter().find(|event| event.header.act == grant(&anna, Role::Admin)).unwrap().clone();
+    let resigned = scene.act(&anna, revoke(&anna, Standing::Demoted(Role::Member)));
+    assert_eq!(scene.role(&anna), Role::Member);
+    assert!(scene.is_member(&anna) && scene.replica.live_lane(&anna.device.public()).is_none());
+    let granted = scene.replica.best_grant(&anna.identity.public()).map(|(grant, _)| grant);
+    assert_eq!(granted, Some(resigned.id()), "what they are now is granted by their own word");
+    // Neither under what they gave up nor on a device that claims not to know are they more.
+    let back = scene.act(&anna, join_under(&anna, &old));
+    let mut laptop =
+        anna.on("laptop").draft(&scene.replica, scene.now + 1, join_under(&anna.on("laptop"), &old));
+    laptop.deps = vec![old.id()];
+    let laptop = anna.on("laptop").sign(laptop);
+    scene.late(&laptop);
+    let joined = scene.act(&anna, join_under(&anna, &resigned));
+    let words = scene.say(&anna, "just one of you now");
+    assert_eq!(
+        scene.effective(&[&resigned, &back, &laptop, &joined, &words]),
+        [true, false, false, true, true]
+    );
+    assert_eq!(scene.role(&anna), Role::Member);
+    // The other is alone of that rank now: nobody votes who has resigned.
+    let out = revoke(&berta, Standing::Out);
+    let out = scene.act(&berta, out);
+    assert_eq!(scene.effective(&[&out]), [true]);
+    assert!(!scene.is_member(&berta));
+    // A founder too.
+    scene.act(&founder, revoke(&founder, Standing::Demoted(Role::Member)));
+    assert_eq!(scene.role(&founder), Role::Member);
+    assert_ne!(scene.replica.rank_of(&founder.identity.public()), 0);
+}
+
+#[test]
+fn two_devices_that_resign_at_once_leave_nothing_behind() {
+    let mut scene = Scene::new();
+    let anna = scene.admins[0].clone();
+    let laptop = anna.on("laptop");
+    let old = scene.log.iter().find(|event| event.header.act == grant(&anna, Role::Admin)).unwrap().clone();
+    scene.act(&laptop, join_under(&laptop, &old));
+    let resign = revoke(&anna, Standing::Demoted(Role::Member));
+    let one = scene.draft(&anna, resign.clone());
+    let other = scene.draft(&laptop, resign);
+    scene.late(&one);
+    scene.late(&other);
+    assert_eq!(scene.effective(&[&one, &other]), [false, false]);
+    assert!(!scene.is_member(&anna));
+    assert_eq!(scene.replica.best_grant(&anna.identity.public()), None);
+    scene.act(&anna, anna.join());
+    let words = scene.say(&anna, "here again");
+    assert_eq!(scene.effective(&[&words]), [true]);
+    assert_eq!(scene.role(&anna), Role::Member);
+}
+
+#[test]
 fn what_becomes_void_and_what_counts_again_is_told() {
     let mut scene = Scene::new();
     let ([anna, _], member, founder) = (scene.admins.clone(), scene.member.clone(), scene.founder.clone());

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | R1, R5 | a lane is void whole if the grant it cites is void: [`Authorities::keep`] |
 //! | R2 | a forked lane is void from the fork on, on every branch: `Lane::forked_at` |
-//! | R3 | a revocation acts on lanes of a strictly greater rank number, if it is effective itself; on lanes of its own rank it is a vote, see below |
+//! | R3 | a revocation acts on lanes of a strictly greater rank number, if it is effective itself; on its author's own lanes of its own rank, see below; on others of that rank it is a vote, see below |
 //! | R4 | a lane the revocation's author knew ends after the last event they had seen of it; one they did not know is void, unless it was opened in knowledge of the revocation |
 //! | R6 | who is granted anew opens a lane under the new grant, with the revocation in its past |
 //! | R7 | of settings made without knowledge of each other that of the lower rank counts, then the smaller event id: [`Authorities::policy_at`] |
@@ -13,6 +13,12 @@
 //! count is decided by lower ranks alone (`Lane::base`), before any vote of that rank is counted, so
 //! that equals who vote each other out do not decide about each other's votes. The lane ends at the cut
 //! that a majority agrees on: the m-th smallest of m that are needed.
+//!
+//! **Resigning** (R3b): who revokes what they are themselves ends their own lanes of that rank, and nobody
+//! needs to agree: the lane that says so right after it says so, so that what it leaves its author is
+//! still granted, the others at what it had seen of them. Whether it counts is decided by lower ranks
+//! alone too. Who resigned votes no more. Two devices of one person that resign without knowing of each
+//! other end both lanes before they said so: then nothing is left, and they come back as who joins.
 //!
 //! A setting that is policy binds the events that were made in knowledge of it, on lanes that its
 //! author outranks: what it forbids them is void, and so nobody is bound by what comes later, or by
@@ -352,18 +358,45 @@ impl Authorities {
     }
 
     /// Who votes among those of a rank.
-    pub fn electorate(&self, rank: u32) -> BTreeSet<Identity> {
+    pub fn electorate(&self, pasts: &Pasts, rank: u32) -> BTreeSet<Identity> {
         let lanes = self.by_rank.get(&rank).into_iter().flatten().filter_map(|id| self.lanes.get(id));
         let votes = |lane: &&Lane| lane.base == WHOLE && !lane.trunk.left && lane.ticket_of.is_none();
-        lanes.filter(votes).map(|lane| lane.identity).collect()
+        let resigned = |lane: &&Lane| self.resigned(pasts, lane) != WHOLE;
+        lanes.filter(votes).filter(|lane| !resigned(lane)).map(|lane| lane.identity).collect()
     }
 
-    /// How many events of a lane its owner's equals leave.
+    /// Whether a revocation, if it is one, is of its author's own role and counts as that.
+    fn resigns(&self, pasts: &Pasts, revocation: &Authority) -> bool {
+        let Some(lane) = self.lanes.get(&revocation.lane) else { return false };
+        revocation.removes()
+            && lane.identity == revocation.subject
+            && revocation.seq < lane.base
+            && lane.ticket_of.is_none()
+            && self.is_permitted(pasts, revocation, lane)
+    }
+
+    /// How many events of a lane its own owner leaves.
+    fn resigned(&self, pasts: &Pasts, lane: &Lane) -> u64 {
+        if !self.votes.contains(&(lane.rank, lane.identity)) {
+            return WHOLE;
+        }
+        let claim = Claim::of(lane);
+        let own = self
+            .about(&lane.identity)
+            .filter(|(_, revocation)| revocation.rank == lane.rank && self.resigns(pasts, revocation));
+        let cuts = own.map(|(number, revocation)| match revocation.lane == lane.opening {
+            true => revocation.seq + 1,
+            false => self.left_by(pasts, &claim, (number, revocation)),
+        });
+        cuts.min().unwrap_or(WHOLE)
+    }
+
+    /// How many events of a lane its owner and the owner's equals leave.
     fn voted(&self, pasts: &Pasts, lane: &Lane) -> u64 {
         if !self.votes.contains(&(lane.rank, lane.identity)) {
             return WHOLE;
         }
-        let electorate = self.electorate(lane.rank);
+        let (electorate, resigned) = (self.electorate(pasts, lane.rank), self.resigned(pasts, lane));
         let claim = Claim::of(lane);
         let mut cuts: BTreeMap<Identity, u64> = BTreeMap::new();
         for (number, vote) in self.about(&lane.identity) {
@@ -372,6 +405,7 @@ impl Authorities {
                 && vote.rank == lane.rank
                 && vote.seq < voter.base
                 && voter.ticket_of.is_none()
+                && voter.identity != lane.identity
                 && electorate.contains(&voter.identity)
                 && self.is_permitted(pasts, vote, voter);
             if counts {
@@ -382,7 +416,7 @@ impl Authorities {
         }
         let mut cuts: Vec<u64> = cuts.into_values().collect();
         cuts.sort_unstable();
-        cuts.get(electorate.len() / 2).copied().unwrap_or(WHOLE)
+        cuts.get(electorate.len() / 2).copied().unwrap_or(WHOLE).min(resigned)
     }
 
     /// What binds a lane of this rank that knows these authority events; `None` knows all.
@@ -466,7 +500,7 @@ impl Authorities {
             let ends = |revocation: &Authority| {
                 revocation.removes()
                     && revocation.is_effective
-                    && revocation.rank < grant.granted_rank()
+                    && self.reaches(revocation, grant.granted_rank())
                     && pasts.contains(revocation.past, number)
                     && !revocation.guests.contains(&lane.opening)
             };
@@ -552,6 +586,13 @@ impl Authorities {
         self.keep(pasts, &claim) > 0
     }
 
+    /// Whether a revocation may end what has this rank: its author outranks it, or it is their own.
+    fn reaches(&self, revocation: &Authority, rank: u32) -> bool {
+        let is_own =
+            || self.lanes.get(&revocation.lane).is_some_and(|lane| lane.identity == revocation.subject);
+        revocation.rank < rank || (revocation.rank == rank && is_own())
+    }
+
     /// Whether a ban is in force against the person.
     pub fn is_banned(&self, pasts: &Pasts, identity: &Identity) -> bool {
         self.about(identity).any(|(number, ban)| {
@@ -584,9 +625,9 @@ impl Authorities {
                 && grant.is_effective
                 && !self.about(identity).any(|(_, revocation)| {
                     revocation.removes()
-                        && revocation.rank < grant.granted_rank()
+                        && self.reaches(revocation, grant.granted_rank())
                         && pasts.contains(revocation.past, *number)
-                        && revocation.is_effective
+                        && (revocation.is_effective || self.resigns(pasts, revocation))
                 })
         });
         held.map(|(_, grant)| grant).min_by_key(|grant| (grant.granted_rank(), grant.event))

@@ -16,7 +16,6 @@
 //! while only some of the channels have it; who put it into some and not into others has done nothing, and
 //! anybody else who is in those may put it there.
 //!
-//!
 //! Who can put a deal into its last channel chooses when it is carried out, while its intents have not
 //! expired.
 

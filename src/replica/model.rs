@@ -142,6 +142,8 @@ struct Model<'a> {
     held: Set,
     /// How many events of each lane count, by the lane's opening; more than there are if nothing ends it.
     kept: Vec<u64>,
+    /// The same as lower ranks leave them, before equals and the owner had their say.
+    base: Vec<u64>,
     /// What was found out once.
     effective: RefCell<Vec<Option<bool>>>,
 }
@@ -150,16 +152,17 @@ impl<'a> Model<'a> {
     /// Lane by lane, the lowest rank first: what decides about a lane always has a lower one.
     fn of(facts: &'a [Fact], held: Set) -> Self {
         let (kept, effective) = (vec![u64::MAX; facts.len()], RefCell::new(vec![None; facts.len()]));
-        let mut model = Self { facts, held, kept, effective };
+        let mut model = Self { facts, held, base: kept.clone(), kept, effective };
         let mut lanes: Vec<usize> = model.all().filter(|number| facts[*number].lane == *number).collect();
         lanes.sort_by_key(|lane| facts[*lane].rank);
         for equals in lanes.chunk_by(|one, other| facts[*one].rank == facts[*other].rank) {
             for lane in equals {
-                model.kept[*lane] = model.keep(*lane);
+                model.base[*lane] = model.keep(*lane);
+                model.kept[*lane] = model.base[*lane];
             }
             let voted: Vec<u64> = equals.iter().map(|lane| model.voted(*lane, equals)).collect();
             for (lane, voted) in equals.iter().zip(voted) {
-                model.kept[*lane] = model.kept[*lane].min(voted);
+                model.kept[*lane] = model.base[*lane].min(voted).min(model.resigned(*lane));
             }
         }
         model
@@ -288,18 +291,21 @@ impl<'a> Model<'a> {
     /// R3c: how many events of a lane are left by a majority of the people who hold lanes of its rank, as
     /// lower ranks leave these.
     fn voted(&self, lane: usize, equals: &[usize]) -> u64 {
-        let votes = |lane: &&usize| self.kept[**lane] == u64::MAX && !self.has_ended(**lane);
+        let votes = |lane: &&usize| {
+            self.base[**lane] == u64::MAX && !self.has_ended(**lane) && self.resigned(**lane) == u64::MAX
+        };
         let mut electorate: Vec<Identity> =
             equals.iter().filter(votes).map(|lane| self.facts[*lane].identity).collect();
         electorate.sort();
         electorate.dedup();
-        let cuts = electorate.iter().filter_map(|voter| {
+        let others = electorate.iter().filter(|voter| **voter != self.facts[lane].identity);
+        let cuts = others.filter_map(|voter| {
             let theirs = self.about(self.facts[lane].identity).filter(|number| {
                 let vote = &self.facts[*number];
                 vote.identity == *voter
                     && vote.removes()
                     && vote.rank == self.facts[lane].rank
-                    && vote.header().seq < self.kept[vote.lane]
+                    && vote.header().seq < self.base[vote.lane]
                     && self.is_permitted(vote)
             });
             theirs.map(|number| self.left_by(number, lane)).min()
@@ -307,6 +313,28 @@ impl<'a> Model<'a> {
         let mut cuts: Vec<u64> = cuts.collect();
         cuts.sort();
         cuts.get(electorate.len() / 2).copied().unwrap_or(u64::MAX)
+    }
+
+    /// R3b: whether somebody gives up what they are themselves.
+    fn resigns(&self, number: usize) -> bool {
+        let fact = &self.facts[number];
+        fact.removes()
+            && fact.subject() == Some(fact.identity)
+            && fact.header().seq < self.base[fact.lane]
+            && self.is_permitted(fact)
+    }
+
+    /// How many events of a lane are left by its owner.
+    fn resigned(&self, lane: usize) -> u64 {
+        let opening = &self.facts[lane];
+        let own = self
+            .about(opening.identity)
+            .filter(|number| self.facts[*number].rank == opening.rank && self.resigns(*number));
+        let cuts = own.map(|number| match self.facts[number].lane == lane {
+            true => self.facts[number].header().seq + 1,
+            false => self.left_by(number, lane),
+        });
+        cuts.min().unwrap_or(u64::MAX)
     }
 
     fn has_ended(&self, lane: usize) -> bool {
@@ -363,10 +391,12 @@ impl<'a> Model<'a> {
         let revoked = |grant: usize| {
             self.about(person).any(|number| {
                 let revocation = &self.facts[number];
+                let given = self.facts[grant].gives_rank();
+                let is_own = revocation.identity == person;
                 revocation.removes()
-                    && revocation.rank < self.facts[grant].gives_rank()
+                    && (revocation.rank < given || (is_own && revocation.rank == given))
                     && revocation.past.has(grant)
-                    && self.is_effective(number)
+                    && (self.is_effective(number) || self.resigns(number))
             })
         };
         let held = self.about(person).filter(|number| {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
+use super::restore::{self, Unreadable};
 use super::{secret, verifier};
 use crate::base::config::{Config, MatrixConfig};
 use crate::base::{Kind, limits};
@@ -21,7 +22,7 @@ use crate::irc::network::Network;
 use crate::matrix::Matrix;
 use crate::matrix::proto::registration::Registration;
 use crate::net::Net;
-use crate::node::{Door, Node, Restored, Setup, StoredEvent};
+use crate::node::{Door, Node, Restored, Setup};
 use crate::port::{Command, Connector, Fault, Handle, Port};
 use crate::store::{Store, StoreError};
 
@@ -35,10 +36,6 @@ const FIRST_PEER: Duration = Duration::from_secs(4);
 const OUTGOING_PACKETS: usize = 1024;
 /// The file of the data directory that says that the node was restored from a backup.
 pub const GENERATION_FILE: &str = "restored";
-/// Events read at a time when the node is restored.
-const RESTORE_PAGE: usize = 1024;
-/// Pages read before those before them were taken in.
-const RESTORE_PAGES_AHEAD: usize = 4;
 
 /// A node that runs.
 pub struct Running {
@@ -98,8 +95,13 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     let listener = Listener::bind(&config.irc).await?;
     let matrix = match &config.matrix {
         Some(matrix) => {
+            let allows_encryption = matrix.encryption.allow;
             let matrix = bind_matrix(matrix, &config, base_dir).await?;
-            Some(matrix.with_media_key(setup.media_key()).reached_at(net.addresses()))
+            let matrix = matrix.with_media_key(setup.media_key()).reached_at(net.addresses());
+            Some(match allows_encryption {
+                true => matrix.with_keys(data_dir.join("matrix-keys"), setup.matrix_keys_key()),
+                false => matrix,
+            })
         }
         None => None,
     };
@@ -308,35 +310,14 @@ fn restore(path: &Path, setup: Setup) -> Result<(Store, Node), Fault> {
         last_outbox_id: store.last_outbox_id().map_err(fault)?,
         intents: store.intents().map_err(fault)?,
     };
-    // The log is read on one thread while what was read is taken in on this one.
-    let (pages, log) = std::sync::mpsc::sync_channel(RESTORE_PAGES_AHEAD);
-    let reader = std::thread::Builder::new().name("log".into()).spawn(move || {
-        let read = read_log(&store, &pages);
-        drop(pages);
-        (store, read)
-    });
-    let reader =
-        reader.map_err(|error| Fault::new(Kind::Retry, format!("no thread for the log: {error}")))?;
-    let node = Node::restore(setup, restored, log.into_iter().flatten());
-    let (store, read) = reader.join().map_err(|_| Fault::new(Kind::Bug, "the log's reader panicked"))?;
-    read.map_err(fault)?;
-    let node = node.map_err(|damaged| {
-        Fault::new(Kind::Permanent, format!("{damaged}; restore {} from a backup", path.display()))
-    })?;
-    Ok((store, node))
-}
-
-/// Hands on the log of a store, page by page, to its end or until nobody wants more.
-fn read_log(store: &Store, pages: &std::sync::mpsc::SyncSender<Vec<StoredEvent>>) -> Result<(), StoreError> {
-    let mut next = 1;
-    loop {
-        let page = store.events_from(next, RESTORE_PAGE)?;
-        let Some(last) = page.last() else { return Ok(()) };
-        next = last.position + 1;
-        if pages.send(page).is_err() {
-            return Ok(());
+    restore::load(store, setup, restored).map_err(|unreadable| match unreadable {
+        Unreadable::Store(error) => fault(error),
+        Unreadable::Thread(error) => Fault::new(Kind::Retry, format!("no thread for the log: {error}")),
+        Unreadable::Panicked => Fault::new(Kind::Bug, "the log's reader panicked"),
+        Unreadable::Damaged(damaged) => {
+            Fault::new(Kind::Permanent, format!("{damaged}; restore {} from a backup", path.display()))
         }
-    }
+    })
 }
 
 async fn bind_matrix(matrix: &MatrixConfig, config: &Config, base_dir: &Path) -> Result<Matrix, Fault> {

@@ -8,6 +8,7 @@ mod decided;
 mod far_kick;
 mod missed;
 mod node;
+mod sealed;
 mod stand_in;
 mod synapse;
 mod talk;
@@ -52,6 +53,7 @@ fn config(homeserver: &str) -> MatrixConfig {
         listen: "127.0.0.1:0".into(),
         admins: Vec::new(),
         public_url: None,
+        encryption: Default::default(),
     }
 }
 

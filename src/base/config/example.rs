@@ -71,6 +71,7 @@ matrix:
   listen: 127.0.0.1:7701         # where the homeserver pushes to: the `url` of the registration
   admins: {admins}
   public_url: null               # https://…, passing /media/ on to `listen`: links to files for IRC
+  encryption: {{allow: false}}     # true: encrypted rooms can be linked; this node reads what is said there
 
 # IRC: a server for your own clients, and links to networks.
 irc:
@@ -155,7 +156,7 @@ fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::config::{Config, LinkConfig, MatrixConfig, Surroundings};
+    use crate::base::config::{Config, EncryptionConfig, LinkConfig, MatrixConfig, Surroundings};
 
     fn load(text: &str) -> Config {
         let around = Surroundings { env: &|_| None, secret: &|_| Err("none".into()) };
@@ -190,6 +191,7 @@ mod tests {
                 listen: "127.0.0.1:7701".into(),
                 admins: vec!["@admin:example.org".into()],
                 public_url: None,
+                encryption: EncryptionConfig::default(),
             })
         );
         let libera = &config.irc.networks["libera"];

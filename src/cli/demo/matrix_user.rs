@@ -1,11 +1,12 @@
 //! A person on the Matrix side, as a program: the demo's Alice, on the real client SDK. Keeps all
-//! in memory and speaks in the clear.
+//! in memory, and encrypts what it says where a room is encrypted.
 
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use matrix_sdk::config::SyncSettings;
+use matrix_sdk::deserialized_responses::{EncryptionInfo, VerificationState};
 use matrix_sdk::room::MessagesOptions;
 use matrix_sdk::ruma::api::client::room::create_room::v3::{Request as CreateRoom, RoomPreset};
 use matrix_sdk::ruma::events::room::message::{
@@ -32,6 +33,8 @@ pub struct Heard {
     /// `m.text`, `m.notice` or `m.emote`, or whatever else it was.
     pub kind: String,
     pub body: String,
+    /// What is known of who encrypted it; nothing if it came in the clear.
+    pub sealed_by: Option<VerificationState>,
     pub at: Instant,
 }
 
@@ -120,6 +123,22 @@ impl MatrixUser {
         bounded(format!("speaking in {room}"), async move {
             let content = RoomMessageEventContent::text_plain(text);
             let sent = self.room(room).await?.send(content).await.map_err(|e| e.to_string())?;
+            Ok(sent.response.event_id.to_string())
+        })
+    }
+
+    /// Sends an event of any type. Returns its id.
+    ///
+    /// # Errors
+    /// What the homeserver said.
+    pub fn send<'a>(
+        &'a self,
+        room: &'a str,
+        kind: &'a str,
+        content: serde_json::Value,
+    ) -> BoxFuture<'a, Result<String, Trouble>> {
+        bounded(format!("sending {kind} to {room}"), async move {
+            let sent = self.room(room).await?.send_raw(kind, content).await.map_err(|e| e.to_string())?;
             Ok(sent.response.event_id.to_string())
         })
     }
@@ -225,10 +244,12 @@ async fn login(homeserver: &str, name: &str, password: &str) -> Result<MatrixUse
         .map_err(|e| e.to_string())?;
     let heard = Journal::default();
     let journal = heard.clone();
-    client.add_event_handler(move |event: OriginalSyncRoomMessageEvent, room: Room| {
-        let journal = journal.clone();
-        async move { journal.write(take_down(event, &room).await) }
-    });
+    client.add_event_handler(
+        move |event: OriginalSyncRoomMessageEvent, room: Room, sealed: Option<EncryptionInfo>| {
+            let journal = journal.clone();
+            async move { journal.write(take_down(event, &room, sealed).await) }
+        },
+    );
     // Only what happens from now on: the first sync is the past.
     let settings = SyncSettings::new().timeout(Duration::from_secs(20));
     let first = client.sync_once(settings.clone()).await.map_err(|e| e.to_string())?;
@@ -251,7 +272,11 @@ async fn follow(client: Client, settings: SyncSettings) {
     }
 }
 
-async fn take_down(event: OriginalSyncRoomMessageEvent, room: &Room) -> Heard {
+async fn take_down(
+    event: OriginalSyncRoomMessageEvent,
+    room: &Room,
+    sealed: Option<EncryptionInfo>,
+) -> Heard {
     let member = room.get_member_no_sync(&event.sender).await.ok().flatten();
     let name = member.map_or_else(|| event.sender.to_string(), |member| member.name().to_owned());
     let (kind, body) = words(&event.content.msgtype);
@@ -262,6 +287,7 @@ async fn take_down(event: OriginalSyncRoomMessageEvent, room: &Room) -> Heard {
         name,
         kind,
         body,
+        sealed_by: sealed.map(|sealed| sealed.verification_state),
         at: Instant::now(),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::trouble::Trouble;
 use crate::base::config::{
-    Config, Consent, DomainConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig, NetworkConfig,
-    NodeConfig,
+    Config, Consent, DomainConfig, EncryptionConfig, IrcConfig, LinkConfig, ListenConfig, MatrixConfig,
+    NetworkConfig, NodeConfig,
 };
 use crate::runtime::{self, Running};
 
@@ -58,6 +58,7 @@ pub fn config_a(matrix: MatrixSide, ircd: Option<SocketAddr>) -> Config {
         listen: format!("127.0.0.1:{}", matrix.port),
         admins: Vec::new(),
         public_url: None,
+        encryption: EncryptionConfig::default(),
     });
     if let Some(address) = ircd {
         config.irc.networks = BTreeMap::from([("demo".to_owned(), network(address))]);

@@ -27,6 +27,7 @@ pub async fn examine(config: &MatrixConfig, running: bool) -> Vec<Finding> {
     findings.push(knows_us);
     if goes_on {
         findings.push(hs_token(config, &registration, running).await);
+        findings.push(encryption(config, &registration).await);
     }
     findings
 }
@@ -154,6 +155,31 @@ async fn hs_token(config: &MatrixConfig, registration: &Registration, running: b
             Finding::ok("hs_token", format!("the homeserver reached this node in {} ms", took.as_millis()))
         }
         Err(failure) => Finding::fail("hs_token", "the ping did not come back", failure.to_string()),
+    }
+}
+
+/// Whether encrypted rooms can be carried, as far as one can tell from here: what is sent to devices comes
+/// to the running node alone, which says so when it does not.
+async fn encryption(config: &MatrixConfig, registration: &Registration) -> Finding {
+    const WHAT: &str = "encrypted rooms";
+    if !config.encryption.allow {
+        return Finding::ok(WHAT, "not carried: matrix.encryption.allow is off");
+    }
+    let lacks = registration.lacks_for_encryption();
+    if !lacks.is_empty() {
+        let said = format!("{} lacks {}", config.registration, lacks.join(" and "));
+        return Finding::fail(WHAT, said, "add that, here and at the homeserver, and restart it");
+    }
+    let knows = match Homeserver::new(&config.homeserver, &registration.as_token) {
+        Ok(homeserver) => homeserver.knows_devices().await.map_err(|error| error.to_string()),
+        Err(fault) => Err(fault.message),
+    };
+    let mend = "update the homeserver; an older Synapse wants experimental_features: \
+                {msc3202_device_masquerading: true} for it";
+    match knows {
+        Ok(true) => Finding::ok(WHAT, "the homeserver lets this node have devices"),
+        Ok(false) => Finding::fail(WHAT, "the homeserver does not let this node speak for devices", mend),
+        Err(error) => Finding::warn(WHAT, error, "look again once it answers"),
     }
 }
 

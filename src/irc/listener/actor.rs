@@ -120,8 +120,7 @@ impl Actor {
         match input {
             ToHub::Connected { client, peer, queue } => {
                 self.queues.insert(client, queue);
-                self.hub.connected(now(), client, peer);
-                Vec::new()
+                self.hub.connected(now(), client, peer)
             }
             ToHub::Input { client, input } => self.hub.input(now(), client, input),
             ToHub::Drained { client } => self.hub.drained(now(), client),

@@ -32,9 +32,10 @@ pub enum Cap {
     NoImplicitNames,
     ExtendedIsupport,
     Redaction,
+    Metadata,
 }
 
-const ALL: [(Cap, &str); 28] = [
+const ALL: [(Cap, &str); 29] = [
     (Cap::Sasl, "sasl"),
     (Cap::ServerTime, "server-time"),
     (Cap::MessageTags, "message-tags"),
@@ -63,6 +64,7 @@ const ALL: [(Cap, &str); 28] = [
     (Cap::NoImplicitNames, "draft/no-implicit-names"),
     (Cap::ExtendedIsupport, "draft/extended-isupport"),
     (Cap::Redaction, "draft/message-redaction"),
+    (Cap::Metadata, "draft/metadata-3"),
 ];
 
 /// Bytes of one line of `CAP LS`: the rest of a line of 512 with the longest head.

@@ -2,6 +2,7 @@
 //! client of the listener sees. Nothing here awaits, locks or reads a clock.
 
 pub mod accounts;
+pub mod bans;
 pub mod caps;
 pub mod casemap;
 pub mod flood;
@@ -10,6 +11,7 @@ pub mod hub;
 pub mod isupport;
 pub mod line;
 pub mod mask;
+pub mod metadata;
 pub mod modes;
 pub mod names;
 pub mod render;

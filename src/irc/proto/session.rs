@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::caps::CapSet;
 use super::line::Input;
+use super::metadata::Values;
 use super::sasl::Exchange;
 use crate::base::{ChannelId, Timestamp};
 use crate::chat::view::News;
@@ -72,6 +73,8 @@ pub struct Session {
     pub oper: Option<String>,
     /// Folded nicks that it watches.
     pub monitors: BTreeMap<String, String>,
+    /// Keys of metadata that it wants to know of.
+    pub subscriptions: BTreeSet<String>,
     /// Multiline batches it has opened, by its own reference.
     pub batches: BTreeMap<String, OpenBatch>,
     /// Knocks and invitations at a time are told apart by when the last was.
@@ -101,6 +104,8 @@ pub struct Greeting {
     pub login: Option<String>,
     /// `AWAY` before registration (draft/pre-away).
     pub away: Option<String>,
+    /// `METADATA SET` before registration.
+    pub metadata: Values,
     /// Whether PASS has been tried as the password of an account.
     pub tried: bool,
 }
@@ -169,6 +174,7 @@ impl Session {
             failures: 0,
             oper: None,
             monitors: BTreeMap::new(),
+            subscriptions: BTreeSet::new(),
             batches: BTreeMap::new(),
             knocked_at: Timestamp(0),
         }
@@ -177,6 +183,14 @@ impl Session {
     /// What it said of itself, until it is registered.
     pub fn greeting(&mut self) -> Option<&mut Greeting> {
         match &mut self.stage {
+            Stage::Registering(greeting) => Some(greeting),
+            Stage::Active(_) => None,
+        }
+    }
+
+    /// The same, to read.
+    pub fn greeting_ref(&self) -> Option<&Greeting> {
+        match &self.stage {
             Stage::Registering(greeting) => Some(greeting),
             Stage::Active(_) => None,
         }

@@ -4,6 +4,7 @@ mod orders;
 
 use serde_json::{Value, json};
 
+use super::boundary;
 use super::bridge::{Bridge, Trouble};
 use super::governed;
 use super::homeserver::{CallError, Sending};
@@ -109,7 +110,7 @@ pub(super) async fn say_refused(bridge: &Bridge, at: &Place, refusal: &Refusal) 
 }
 
 async fn send(bridge: &Bridge, room: &str, txn: &str, kind: &str, content: &Value) -> Result<(), CallError> {
-    bridge.hs.send(&Sending { kind, room, as_user: None, txn, said_at: None, content }).await.map(drop)
+    bridge.send(&Sending { kind, room, as_user: None, txn, said_at: None, content }).await.map(drop)
 }
 
 async fn join(bridge: &Bridge, asked: &Asked<'_>, channel: &str) -> Result<String, Trouble> {
@@ -235,6 +236,7 @@ async fn link(
         view.is_none() || is_admin(bridge, asked.user) || role.is_some_and(|role| role <= Role::Admin);
     bridge.trust(&room, trusted).await?;
     let carried = bridge.link(&room, ChannelRef::Name(channel.to_owned()), true).await?;
+    boundary::tell(bridge, &room).await?;
     if trusted {
         governed::adopt(bridge, &room, &carried).await?;
     }
@@ -301,6 +303,7 @@ async fn unlink(bridge: &Bridge, asked: &Asked<'_>) -> Result<String, Trouble> {
     }
     bridge.submit(Intent::Unlink { link: Link::Matrix { room: asked.room.to_owned() } }).await?;
     bridge.unlinked(asked.room);
+    bridge.told(asked.room, false).await;
     bridge.trust(asked.room, true).await?;
     Ok(format!("{} is not carried in this room any more.", carried.name))
 }

@@ -3,6 +3,8 @@
 //! refused is said where it was tried.
 
 mod decided;
+mod sealed;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,13 +17,16 @@ use super::bot::{self, Asked};
 use super::bridge::{Bridge, Trouble};
 use super::heard::{self, Heard};
 use super::proto::command;
+use super::proto::media::mxc;
 use super::proto::said::About;
+use super::proto::sealed::ForDevices;
 use super::proto::translate::{self, Incoming, Place};
 use crate::base::{EventId, Kind};
 use crate::chat::intent::{Actor, ChannelRef, Intent, Submission};
 use crate::chat::message::{Content, Link, Relation, Style};
 use crate::chat::profile::Profile;
 use crate::port::{Receipt, Refusal};
+use waiting::Waiting;
 
 /// Answers of the bot that are kept, so that a repeated transaction does nothing twice.
 const ANSWERS: usize = 1000;
@@ -46,6 +51,7 @@ struct Memory {
     /// Whether a room that carries nothing is a chat of two.
     direct: BTreeMap<String, bool>,
     heard: Heard,
+    waiting: Waiting,
 }
 
 /// A submission on its way.
@@ -67,7 +73,8 @@ impl Intake {
     /// An intake that hands on to this bridge's node. It goes on from what the door's notes say.
     pub fn new(bridge: Arc<Bridge>, notes: &[(String, Vec<u8>)]) -> Self {
         let (answers, answered, direct) = Default::default();
-        let memory = Memory { last: None, answers, answered, direct, heard: Heard::recall(notes) };
+        let (heard, waiting) = (Heard::recall(notes), Waiting::recall(notes));
+        let memory = Memory { last: None, answers, answered, direct, heard, waiting };
         Self { bridge, memory: Mutex::new(memory) }
     }
 
@@ -75,13 +82,20 @@ impl Intake {
     ///
     /// # Errors
     /// [`Trouble`] if the homeserver has to send it again.
-    pub async fn transaction(&self, txn: &str, body: &[u8], events: &[Value]) -> Result<(), Trouble> {
+    pub async fn transaction(
+        &self,
+        txn: &str,
+        body: &[u8],
+        for_devices: &ForDevices,
+        events: &[Value],
+    ) -> Result<(), Trouble> {
         let mut memory = self.memory.lock().await;
         let name = (txn.to_owned(), blake3::hash(body));
         if memory.last.as_ref() == Some(&name) {
             return Ok(());
         }
         let mut round = Round::new(&self.bridge, &mut memory);
+        round.receive(for_devices, events).await?;
         if round.memory.heard.is_gap_before(txn) {
             self.bridge.counts.add("transaction missing");
             round.catch_up(events).await?;
@@ -103,7 +117,7 @@ impl Intake {
             let mut memory = self.memory.lock().await;
             if memory.heard.is_quiet_and_doubtful(Instant::now()) {
                 let mut round = Round::new(&self.bridge, &mut memory);
-                let caught_up = match round.catch_up(&[]).await {
+                let caught_up = match round.look_again().await {
                     Ok(()) => round.settle().await,
                     Err(trouble) => Err(trouble),
                 };
@@ -114,6 +128,7 @@ impl Intake {
                     }
                 }
             }
+            sealed::remind(&self.bridge, &mut memory).await;
             let notes = memory.heard.take_notes();
             drop(memory);
             let kept = notes.into_iter().map(|(key, value)| self.bridge.handle.remember(key, value));
@@ -134,12 +149,23 @@ struct Round<'a> {
     refreshed: bool,
     /// Rooms that were caught up with, and to where.
     reached: Vec<(String, String)>,
+    /// Events that waited for their keys and were opened.
+    unsealed: Vec<String>,
+    /// What is taken in just now carries a file that is encrypted, and can be opened here.
+    has_sealed_file: bool,
 }
 
 impl<'a> Round<'a> {
     fn new(bridge: &'a Bridge, memory: &'a mut Memory) -> Self {
-        let (pending, refused, reached) = Default::default();
-        Self { bridge, memory, pending, refused, refreshed: false, reached }
+        let (pending, refused, reached, unsealed) = Default::default();
+        let (refreshed, has_sealed_file) = (false, false);
+        Self { bridge, memory, pending, refused, refreshed, reached, unsealed, has_sealed_file }
+    }
+
+    /// Takes in whatever may have been missed.
+    async fn look_again(&mut self) -> Result<(), Trouble> {
+        self.open_ready().await?;
+        self.catch_up(&[]).await
     }
 
     /// Takes in what was said after the last that we heard and before these events.
@@ -178,6 +204,7 @@ impl<'a> Round<'a> {
     /// Understands an event and takes it in; a malformed one is refused.
     async fn read(&mut self, event: &Value) -> Result<(), Trouble> {
         match translate::read(event, &self.bridge.names, &|user| self.bridge.ghost_name(user)) {
+            Ok(Incoming::Encrypted { at }) if self.bridge.crypto.is_some() => self.unseal(at, event).await,
             Ok(incoming) => self.take(incoming).await,
             Err(malformed) => {
                 self.bridge.counts.add("malformed event");
@@ -233,6 +260,7 @@ impl<'a> Round<'a> {
                 self.encrypted(at).await;
                 Ok(())
             }
+            Incoming::Sealed { at } => self.sealed(at).await,
             Incoming::Ignored(why) => {
                 self.bridge.counts.add(why);
                 Ok(())
@@ -267,9 +295,9 @@ impl<'a> Round<'a> {
     /// A message whose text tells where the file that it carries can be had.
     fn told(&self, at: &Place, mut content: Content) -> Content {
         if let (Some(attachment), Some(media)) = (&content.attachment, &self.bridge.media)
-            && let Some(link) = media.link(&at.room, &at.event_id, attachment)
+            && (self.has_sealed_file || mxc(&attachment.address).is_some())
         {
-            content.body = attachment.line(Some(&link));
+            content.body = attachment.line(Some(&media.link(&at.room, &at.event_id)));
         }
         content
     }
@@ -376,16 +404,17 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Tells a room, once, that what is encrypted cannot be read yet.
+    /// Tells a room, once, that what is encrypted is not read here.
     async fn encrypted(&mut self, at: Place) {
         self.bridge.counts.add("encrypted");
         if self.bridge.was_told(&at.room) {
             return;
         }
-        let text = "I cannot read encrypted rooms yet, so nothing said here is carried. Use a room without encryption.";
+        let text = "I do not read encrypted rooms, so nothing said here is carried. Use a room without encryption, \
+                    or ask whoever runs me to set matrix.encryption.allow.";
         let said = bot::say(self.bridge, &at.room, &format!("multichat-encrypted-{}", at.room), text).await;
         match said {
-            Ok(()) => self.bridge.told(&at.room).await,
+            Ok(()) => self.bridge.told(&at.room, true).await,
             Err(error) => tracing::warn!(room = at.room, %error, "the bot could not speak of encryption"),
         }
     }
@@ -478,6 +507,7 @@ impl<'a> Round<'a> {
             }
         }
         collected?;
+        self.forget_opened().await?;
         for (room, id) in self.reached {
             self.memory.heard.reach(&room, &id);
         }

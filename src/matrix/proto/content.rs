@@ -15,6 +15,8 @@ pub const MARK: &str = "org.multichat.event";
 /// Bytes of an event's content that we send. A whole event may have 65,536 (Matrix specification,
 /// "Size limits"); the rest is for what the homeserver adds, and an edit says its text twice.
 const SENT_BYTES: usize = 56 * 1024;
+/// The same where it is encrypted afterwards, which makes it longer by a third.
+const SEALED_BYTES: usize = 40 * 1024;
 
 /// What the room has of the messages that a message relates to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,11 +29,14 @@ pub struct Related {
     pub mentions: Vec<String>,
     /// The file that it carries lies on a homeserver that this room's has it from: it is sent as it is.
     pub media: bool,
+    /// It will be encrypted.
+    pub sealed: bool,
 }
 
 /// Event type and content for a message. What it relates to and the room does not have is told in
 /// words.
 pub fn event(event: &EventId, message: &Content, related: &Related) -> (&'static str, Value) {
+    let bytes = if related.sealed { SEALED_BYTES } else { SENT_BYTES };
     match (message.envelope.relation, &related.target) {
         (Some(Relation::Reaction(_)), Some(target)) => {
             let relation = json!({"rel_type": "m.annotation", "event_id": target, "key": message.body});
@@ -39,28 +44,25 @@ pub fn event(event: &EventId, message: &Content, related: &Related) -> (&'static
         }
         (Some(Relation::Reaction(_)), None) => {
             let told = format!("reacted with {} to something that is not in this room", message.body);
-            (
-                "m.room.message",
-                text(event, &Content { style: Style::Emote, ..Content::text(told) }, SENT_BYTES),
-            )
+            ("m.room.message", text(event, &Content { style: Style::Emote, ..Content::text(told) }, bytes))
         }
         (Some(Relation::Edit(_)), Some(target)) => {
-            let mut new = text(event, message, SENT_BYTES / 3);
+            let mut new = text(event, message, bytes / 3);
             if let Some(new) = new.as_object_mut() {
                 new.remove(MARK);
             }
-            let mut content = text(event, &starred(message), SENT_BYTES / 3);
+            let mut content = text(event, &starred(message), bytes / 3);
             content["m.new_content"] = new;
             content["m.relates_to"] = json!({"rel_type": "m.replace", "event_id": target});
             ("m.room.message", content)
         }
-        (Some(Relation::Edit(_)), None) => ("m.room.message", text(event, &starred(message), SENT_BYTES)),
+        (Some(Relation::Edit(_)), None) => ("m.room.message", text(event, &starred(message), bytes)),
         (relation, _) => {
             let mut content = match &message.attachment {
                 Some(attachment) if related.media && !attachment.address.is_empty() => {
                     media(event, attachment)
                 }
-                _ => text(event, message, SENT_BYTES),
+                _ => text(event, message, bytes),
             };
             if let Some(relation) = relation.and_then(|relation| placed(relation, related)) {
                 content["m.relates_to"] = relation;

@@ -12,4 +12,5 @@ pub mod portals;
 pub mod powers;
 pub mod registration;
 pub mod said;
+pub mod sealed;
 pub mod translate;

@@ -29,6 +29,12 @@ pub struct Registration {
     /// The same under the name that homeservers knew it by before it was specified.
     #[serde(default, rename = "de.sorunome.msc2409.push_ephemeral")]
     pub push_ephemeral: bool,
+    /// Tells what devices of ours need to know in encrypted rooms (MSC3202).
+    #[serde(default, rename = "org.matrix.msc3202")]
+    pub for_devices: bool,
+    /// We make devices ourselves (MSC4190).
+    #[serde(default, rename = "io.element.msc4190")]
+    pub makes_devices: bool,
 }
 
 impl fmt::Debug for Registration {
@@ -117,7 +123,21 @@ impl Registration {
             namespaces: Namespaces { users: claim('@'), aliases: claim('#'), rooms: Vec::new() },
             receive_ephemeral: true,
             push_ephemeral: true,
+            for_devices: true,
+            makes_devices: true,
         }
+    }
+
+    /// What it lacks for encrypted rooms, as the lines to add to it.
+    pub fn lacks_for_encryption(&self) -> Vec<&'static str> {
+        let mut lacks = Vec::new();
+        if !self.receive_ephemeral && !self.push_ephemeral {
+            lacks.push("de.sorunome.msc2409.push_ephemeral: true");
+        }
+        if !self.for_devices {
+            lacks.push("org.matrix.msc3202: true");
+        }
+        lacks
     }
 
     /// The file's text.
@@ -221,6 +241,8 @@ namespaces:
   rooms: []
 receive_ephemeral: true
 de.sorunome.msc2409.push_ephemeral: true
+org.matrix.msc3202: true
+io.element.msc4190: true
 "
         );
     }

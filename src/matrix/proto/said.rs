@@ -159,8 +159,16 @@ fn formatted(content: &Value, name_of: NameOf<'_>) -> Option<String> {
     html::sanitised(html?, name_of)
 }
 
+/// What an event of a room carries.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Carried {
+    pub attachment: Attachment,
+    /// Where the bytes are encrypted: with what, as Matrix writes it.
+    pub file: Option<Value>,
+}
+
 /// What an event of a room carries now, edited or not; `None` if it carries nothing (any more).
-pub fn carried(event: &Value) -> Option<Attachment> {
+pub fn carried(event: &Value) -> Option<Carried> {
     let content = &event["content"];
     let shown = if content["m.new_content"].is_object() { &content["m.new_content"] } else { content };
     let kind = match (event["type"].as_str()?, shown["msgtype"].as_str()) {
@@ -171,7 +179,12 @@ pub fn carried(event: &Value) -> Option<Attachment> {
         (_, Some("m.file")) => AttachmentKind::File,
         _ => return None,
     };
-    attachment(kind, shown).ok().filter(|attachment| !attachment.address.is_empty())
+    let mut attachment = attachment(kind, shown).ok()?;
+    let file = Some(&shown["file"]).filter(|file| attachment.address.is_empty() && file.is_object());
+    if let Some(address) = file.and_then(|file| file["url"].as_str()) {
+        attachment.address = cut(address, limits::MEDIA_ADDRESS_BYTES).to_owned();
+    }
+    (!attachment.address.is_empty()).then(|| Carried { attachment, file: file.cloned() })
 }
 
 /// A picture, a file, a sound, and the text that tells of it.
@@ -274,15 +287,21 @@ mod tests {
         check(captioned.clone(), "Text: sent an image: cat .png (120 KiB, 640×480)\\nmy cat");
         let attachment = message(&captioned, &|_| None).unwrap().unwrap().attachment.unwrap();
         assert_eq!((attachment.mime.as_str(), attachment.address.as_str()), ("image/png", "mxc://x/1"));
-        assert_eq!(carried(&json!({"type": "m.room.message", "content": captioned})), Some(attachment));
+        let in_a_room = |content: Value| carried(&json!({"type": "m.room.message", "content": content}));
+        assert_eq!(in_a_room(captioned), Some(Carried { attachment, file: None }));
         check(
             json!({"msgtype": "m.audio", "body": "a.ogg", "info": {"duration": 63_000, "size": -1}}),
             "Text: sent a sound: a.ogg (1:03)",
         );
         let hidden = json!({"msgtype": "m.file", "body": "a", "file": {"url": "mxc://x/1", "key": {}}});
         check(hidden.clone(), "Text: sent a file: a");
-        for nothing in [json!({}), json!({"msgtype": "m.text", "body": "a", "url": "mxc://x/1"}), hidden] {
-            assert_eq!(carried(&json!({"type": "m.room.message", "content": nothing})), None);
+        let carried = in_a_room(hidden.clone()).unwrap();
+        assert_eq!(
+            (carried.attachment.address.as_str(), carried.file),
+            ("mxc://x/1", Some(hidden["file"].clone()))
+        );
+        for nothing in [json!({}), json!({"msgtype": "m.text", "body": "a", "url": "mxc://x/1"})] {
+            assert_eq!(in_a_room(nothing), None);
         }
         let long = json!({"msgtype": "m.image", "body": "x".repeat(60_000), "filename": "y".repeat(600),
                           "url": "z".repeat(600), "info": {"mimetype": "m".repeat(600)}});

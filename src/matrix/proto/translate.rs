@@ -87,8 +87,12 @@ pub enum Incoming {
     Removed {
         at: Place,
     },
-    /// Something encrypted, which cannot be read yet.
+    /// Something encrypted, to be opened first.
     Encrypted {
+        at: Place,
+    },
+    /// The room is encrypted from now on, for good.
+    Sealed {
         at: Place,
     },
     /// Nothing to be done, and why.
@@ -169,6 +173,7 @@ pub fn read(event: &Value, names: &Names, name_of: NameOf<'_>) -> Result<Incomin
             Ok(Incoming::Upgraded { at: place, room })
         }
         "m.room.encrypted" => Ok(Incoming::Encrypted { at: place }),
+        "m.room.encryption" if is_state(event) => Ok(Incoming::Sealed { at: place }),
         _ => Ok(match setting(kind, content).filter(|_| is_state(event)) {
             Some(setting) => Incoming::Setting { at: place, setting },
             None => Incoming::Ignored("type not carried"),

@@ -97,6 +97,7 @@ impl World {
             listen: format!("127.0.0.1:{appservice}"),
             admins: Vec::new(),
             public_url: None,
+            encryption: Default::default(),
         };
         let config = between(matrix, &ircd, p2p, irc_a);
         let mut a = Node::new("a", &dir.join("a"), &config);

@@ -18,7 +18,7 @@ const PIXEL: &[u8] = &[
     0x82,
 ];
 
-async fn upload(user: &User, mime: &str, bytes: &[u8]) -> String {
+pub(super) async fn upload(user: &User, mime: &str, bytes: &[u8]) -> String {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client
         .post(format!("{}/_matrix/media/v3/upload?filename=f", user.base))
@@ -29,7 +29,7 @@ async fn upload(user: &User, mime: &str, bytes: &[u8]) -> String {
     answer["content_uri"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-async fn fetch(link: &str) -> (u16, HeaderMap, Vec<u8>) {
+pub(super) async fn fetch(link: &str) -> (u16, HeaderMap, Vec<u8>) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let response = client.get(link).send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -22,6 +22,11 @@ pub struct Synapse {
 impl Synapse {
     /// `None` where it is allowed to be missing.
     pub async fn start(name: &str, registration: &Registration) -> Option<Self> {
+        Self::start_with(name, registration, &json!({})).await
+    }
+
+    /// The same, with more in its configuration.
+    pub async fn start_with(name: &str, registration: &Registration, more: &Value) -> Option<Self> {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
         let python = target.join("peers/synapse/bin/python");
         if !python.exists() {
@@ -40,7 +45,7 @@ impl Synapse {
         let key = "ed25519 a_test CFUqbUKGPyNCV0TY8gxJMpFwlTNn4wCSQi0qLYjGUeU\n";
         std::fs::write(folder.join("signing.key"), key).unwrap();
         let port = free_port();
-        std::fs::write(folder.join("homeserver.yaml"), synapse_config(&folder, port)).unwrap();
+        std::fs::write(folder.join("homeserver.yaml"), synapse_config(&folder, port, more)).unwrap();
         let child = Self::spawn(&python, &folder);
         let base = format!("http://127.0.0.1:{port}");
         let synapse = Self { python, folder, base, child };
@@ -104,10 +109,10 @@ impl Drop for Synapse {
     }
 }
 
-pub fn synapse_config(folder: &Path, port: u16) -> String {
+pub fn synapse_config(folder: &Path, port: u16, more: &Value) -> String {
     let fast = json!({"per_second": 10000, "burst_count": 10000});
     let at = |name: &str| folder.join(name).display().to_string();
-    json!({
+    let mut config = json!({
         "server_name": "localhost",
         "pid_file": at("pid"),
         "listeners": [{"port": port, "type": "http", "tls": false, "bind_addresses": ["127.0.0.1"],
@@ -128,8 +133,11 @@ pub fn synapse_config(folder: &Path, port: u16) -> String {
         "rc_login": {"address": fast, "account": fast, "failed_attempts": fast},
         "rc_joins": {"local": fast, "remote": fast},
         "rc_invites": {"per_room": fast, "per_user": fast, "per_issuer": fast},
-    })
-    .to_string()
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    config.to_string()
 }
 
 /// A person with a Matrix client.

@@ -143,6 +143,7 @@ impl Hub {
             Wanted::Grant | Wanted::Kick | Wanted::Ban | Wanted::Policy if is_event => {
                 let why = "Noted; it acts once enough of those of that rank say the same";
                 hub.standard(request.client, "NOTE", &["MODE", "PENDING", &request.target], why);
+                hub.do_beside(&request);
             }
             _ if is_event && request.wanted != Wanted::Nick => {}
             Wanted::Nick => hub.renamed_self(&request.person, &request.target),
@@ -151,7 +152,7 @@ impl Hub {
                 hub.find_identity(&request.person, channel);
                 hub.attach_all(&request.person, Some(request.client), channel, None);
             }
-            _ => {}
+            _ => hub.do_beside(&request),
         });
     }
 }

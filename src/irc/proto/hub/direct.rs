@@ -217,7 +217,7 @@ impl Hub {
     }
 
     /// Whether a person can come back to read what they were told.
-    fn is_kept(&self, person: &str) -> bool {
+    pub(super) fn is_kept(&self, person: &str) -> bool {
         self.stays(person) || self.accounts.of_person(person).is_some()
     }
 

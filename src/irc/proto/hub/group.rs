@@ -55,8 +55,7 @@ impl Hub {
         match input {
             Input::TooLong => self.reply(client, 417, &[], "Input line was too long"),
             Input::NotUtf8(line) => {
-                let command = if line.command.is_empty() { "*" } else { "PRIVMSG" };
-                let command = if line.command == "PRIVMSG" { command } else { "*" };
+                let command = Self::commands().find(|name| *name == line.command).unwrap_or("*");
                 let why = "Your line was not valid UTF-8 and was not taken";
                 self.standard(client, "FAIL", &[command, "INVALID_UTF8"], why);
             }
@@ -169,6 +168,10 @@ impl Hub {
     pub(super) fn emit(&mut self, client: ClientId, line: Line) {
         if let Some(group) = self.capturing(client) {
             return group.lines.push(line);
+        }
+        // What somebody asked for may come when they are gone.
+        if !self.sessions.contains_key(&client) {
+            return;
         }
         self.effects.push(Effect::Send { client, line: line.to_string().into() });
     }

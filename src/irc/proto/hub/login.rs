@@ -374,6 +374,7 @@ impl Hub {
         if alone {
             let nick = self.users.get(old).map(|user| user.nick.clone()).unwrap_or_default();
             self.take_leave(old, "Logged in");
+            self.forget_metadata_of(old);
             self.users.remove(old);
             self.names.release(&nick);
             if let Some(identity) = self.identities.get(old).copied() {
@@ -542,12 +543,18 @@ impl Hub {
             Stage::Active(person) => {
                 let person = person.clone();
                 match person == account.person {
-                    true => self.name_account(&person, Some(name.clone())),
+                    true => {
+                        self.name_account(&person, Some(name.clone()));
+                        self.keep_metadata_of(&person);
+                    }
                     false => self.become_account(client, &account),
                 }
                 self.face(client).prefix
             }
         };
         self.reply(client, 900, &[&prefix, &name], &format!("You are now logged in as {name}"));
+        if self.person_of(client).is_some() {
+            self.bar(client);
+        }
     }
 }

@@ -19,6 +19,7 @@
 //! It must never show a line twice within one connection, show a live line of a channel before a
 //! replayed one, or show anybody a message before the node has made it durable.
 
+mod bans;
 mod channels;
 mod command;
 mod direct;
@@ -28,6 +29,7 @@ mod invite;
 mod list;
 mod login;
 mod message;
+mod metadata;
 mod mode;
 mod monitor;
 mod multiline;
@@ -52,10 +54,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::accounts::Accounts;
+use super::bans::Bans;
 use super::caps::Cap;
 use super::line::{Input, Line};
 use super::mask::Face;
-use super::modes::Modes;
+use super::metadata::Metadata;
+use super::modes::{Change, Modes};
 use super::names::Names;
 use super::respond::{self, Wanted};
 use super::session::{ClientId, Peer, Session, Stage};
@@ -170,6 +174,8 @@ pub struct Hub {
     rooms: BTreeMap<ChannelId, Room>,
     by_name: BTreeMap<String, ChannelId>,
     cursors: BTreeMap<(String, ChannelId), u64>,
+    metadata: Metadata,
+    bans: Bans,
     /// Read markers of persons, by target.
     markers: BTreeMap<(String, String), Timestamp>,
     requests: BTreeMap<u64, Request>,
@@ -248,6 +254,8 @@ struct Request {
     at: Timestamp,
     /// A message as the client wrote it.
     live: Option<Arc<render::Live>>,
+    /// What else the client's MODE asked for: it is done once this is answered.
+    beside: Vec<Change>,
 }
 
 impl Hub {
@@ -266,6 +274,8 @@ impl Hub {
             rooms: BTreeMap::new(),
             by_name: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            metadata: Metadata::default(),
+            bans: Bans::default(),
             markers: BTreeMap::new(),
             requests: BTreeMap::new(),
             queries: BTreeMap::new(),
@@ -302,9 +312,11 @@ impl Hub {
     }
 
     /// A client connected.
-    pub fn connected(&mut self, now: Timestamp, client: ClientId, peer: Peer) {
+    pub fn connected(&mut self, now: Timestamp, client: ClientId, peer: Peer) -> Vec<Effect> {
         self.now = now;
         self.sessions.insert(client, Session::new(peer, now));
+        self.bar(client);
+        self.take()
     }
 
     /// A client's connection is gone. Does nothing for one that the hub closed itself.
@@ -364,6 +376,7 @@ impl Hub {
         }
         let (code, text) = respond::refusal(&request.wanted, refusal);
         self.reply(request.client, code, &[&request.target], &text);
+        self.do_beside(request);
     }
 
     /// Time passed: at least twice a second.
@@ -371,6 +384,7 @@ impl Hub {
         self.now = now;
         self.take_out_leftover();
         self.give_up_late();
+        self.end_bans();
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.check_alive(client);
             self.confirm(client);
@@ -427,7 +441,8 @@ impl Hub {
         let (target, at, person) = (target.to_owned(), self.now, person.to_owned());
         let actor = Actor::Person { account: person.clone(), profile };
         let live = live.map(Arc::new);
-        self.requests.insert(tag, Request { client, person, wanted, target, group, at, live });
+        let beside = Vec::new();
+        self.requests.insert(tag, Request { client, person, wanted, target, group, at, live, beside });
         self.effects.push(Effect::Submit(Box::new(Submission {
             actor,
             intent,

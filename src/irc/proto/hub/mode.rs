@@ -1,6 +1,7 @@
 //! MODE: what a channel or user is, and changes to it. Roles are wishes to the node; the rest is
 //! this listener's own (see `proto::modes`).
 
+use super::policy::topic_is_open;
 use super::{Effect, Hub};
 use crate::base::{ChannelId, codec};
 use crate::irc::proto::line::Line;
@@ -41,9 +42,30 @@ impl Hub {
     }
 
     fn change_modes(&mut self, client: ClientId, channel: ChannelId, words: &[String]) {
-        let mut done: Vec<Change> = Vec::new();
+        let mut changes = modes::parse(words, takes_argument);
+        changes.truncate(CHANGES);
+        let Some(room) = self.rooms.get(&channel) else { return };
+        let (open, moderates) = (topic_is_open(&room.policy), self.moderates(client, channel));
+        // What the channel itself decides comes first, and the rest with it: one line, one answer.
+        let decides = |change: &Change| moderates && change.mode == 't' && change.add == open;
+        if let Some(at) = changes.iter().position(decides) {
+            let add = changes.remove(at).add;
+            return self.change_topic_right(client, channel, add, changes);
+        }
+        self.carry_out(client, channel, changes, None);
+    }
+
+    /// Carries changes out and shows those that changed something, after one that is decided already.
+    pub(super) fn carry_out(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        changes: Vec<Change>,
+        decided: Option<Change>,
+    ) {
+        let mut done: Vec<Change> = decided.into_iter().collect();
         let mut denied = false;
-        for change in modes::parse(words, takes_argument).into_iter().take(CHANGES) {
+        for change in changes {
             let asks = LISTS.contains(change.mode) && change.argument.is_none();
             if asks {
                 self.show_list(client, channel, change.mode);
@@ -59,13 +81,8 @@ impl Hub {
         let (name, prefix) = (room.name.clone(), self.face(client).prefix);
         let line = Line::from(prefix, "MODE").param(name);
         let line = modes::words(&done).into_iter().fold(line, |line, word| line.param(word));
-        let to: Vec<ClientId> =
-            self.rooms.get(&channel).map(|room| room.attached.iter().copied().collect()).unwrap_or_default();
         let by = self.identity(client);
-        for id in to {
-            let line = self.dress(line.clone(), id, by.as_ref());
-            self.emit(id, line);
-        }
+        self.tell_room_of(channel, &line, by.as_ref());
     }
 
     fn known_mode(&mut self, client: ClientId, mode: char) -> bool {
@@ -106,7 +123,7 @@ impl Hub {
             ('l', limit) => done.extend(self.change_limit(client, channel, add, limit)),
             (flag, _) if SETTABLE.contains(flag) => {
                 if flag == 't' {
-                    return self.change_topic_right(client, channel, add);
+                    return; // It is so already.
                 }
                 let Some(room) = self.rooms.get_mut(&channel) else { return };
                 let changed =

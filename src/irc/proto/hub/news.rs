@@ -104,7 +104,7 @@ impl Hub {
                 self.fan_out(news, &fresh);
                 self.revoked(news.channel, subject, *then);
             }
-            What::Changed(change) => self.policy_changed(news, change),
+            What::Changed(change) => self.policy_changed(news, change, request),
             What::Redacted { target, .. } => {
                 self.redacted.push_front(*target);
                 self.redacted.truncate(REDACTED);
@@ -144,6 +144,7 @@ impl Hub {
         self.fan_out(news, &Fresh { speaker: None, live: None });
         self.show_sign(news);
         self.show_away(news);
+        self.show_metadata(news);
         if let Some(person) = self.persons.get(&identity).cloned() {
             if let Some(user) = self.users.get_mut(&person) {
                 user.invited.remove(&news.channel);
@@ -187,6 +188,16 @@ impl Hub {
             self.rooms.get(&channel).map(|room| room.attached.iter().copied().collect()).unwrap_or_default();
         for id in to {
             self.emit(id, line.clone());
+        }
+    }
+
+    /// The same with the tags of what somebody did.
+    pub(super) fn tell_room_of(&mut self, channel: ChannelId, line: &Line, by: Option<&Identity>) {
+        let to: Vec<ClientId> =
+            self.rooms.get(&channel).map(|room| room.attached.iter().copied().collect()).unwrap_or_default();
+        for id in to {
+            let line = self.dress(line.clone(), id, by);
+            self.emit(id, line);
         }
     }
 
@@ -237,16 +248,7 @@ impl Hub {
         // To somebody who is not there it is a promise for when they come.
         let Some(before) = before.filter(|before| *before != role) else { return };
         let line = self.role_line(&news.channel_name, &news.author, subject, (before, role));
-        let said_by = news.author.identity;
-        let to: Vec<ClientId> = self
-            .rooms
-            .get(&news.channel)
-            .map(|room| room.attached.iter().copied().collect())
-            .unwrap_or_default();
-        for id in to {
-            let line = self.dress(line.clone(), id, Some(&said_by));
-            self.emit(id, line);
-        }
+        self.tell_room_of(news.channel, &line, Some(&news.author.identity));
     }
 
     fn profiled(&mut self, news: &News, before: &crate::chat::profile::Profile) {
@@ -396,6 +398,7 @@ impl Hub {
         if !caps.has(Cap::NoImplicitNames) {
             self.show_names(client, channel);
         }
+        self.sync_on_join(client, channel);
         if replays {
             self.ask_history(client, channel);
         }

@@ -84,7 +84,7 @@ impl Hub {
                     format!("Server Up {days} days {}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
                 self.reply(client, 242, &[], &text);
             }
-            'o' | 'm' | 'l' | 'a' if !is_oper => {
+            'o' | 'm' | 'l' | 'a' | 'k' | 'd' if !is_oper => {
                 return self.reply(client, 481, &[], "Permission Denied- You're not an IRC operator");
             }
             'o' => {
@@ -93,6 +93,7 @@ impl Hub {
                     self.emit(client, line);
                 }
             }
+            'k' | 'd' => self.show_bans(client, letter),
             'l' => {
                 let told: Vec<String> = self
                     .sessions

@@ -1,7 +1,7 @@
 //! What IRC can say of a channel's own policy, which binds everybody in it: `t` is whether members
 //! may set the topic. And taking messages back.
 
-use super::{Hub, Room, shorten};
+use super::{Hub, Request, Room, shorten};
 use crate::base::{ChannelId, EventId, Identity};
 use crate::chat::access::Role;
 use crate::chat::channel::{Change, RoleRule};
@@ -11,6 +11,7 @@ use crate::chat::policy::Policy;
 use crate::chat::view::News;
 use crate::irc::proto::isupport::REASON_BYTES;
 use crate::irc::proto::line::Line;
+use crate::irc::proto::modes;
 use crate::irc::proto::respond::Wanted;
 use crate::irc::proto::session::ClientId;
 
@@ -33,12 +34,16 @@ impl Room {
 }
 
 impl Hub {
-    /// `MODE +t` and `-t`: who sets the topic is for the channel to say.
-    pub(super) fn change_topic_right(&mut self, client: ClientId, channel: ChannelId, add: bool) {
+    /// `MODE +t` and `-t`: who sets the topic is for the channel to say; what else the line asks for is
+    /// done when it has.
+    pub(super) fn change_topic_right(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        add: bool,
+        beside: Vec<modes::Change>,
+    ) {
         let Some(room) = self.rooms.get(&channel) else { return };
-        if topic_is_open(&room.policy) != add {
-            return;
-        }
         let name = room.name.clone();
         let mut rule: RoleRule = room.policy.roles.get(&Role::Member).cloned().unwrap_or_default();
         let topic = Permissions::of(&[Permission::SetTopic]);
@@ -49,26 +54,37 @@ impl Hub {
         let change = Change::Role { role: Role::Member, rule };
         let channel = ChannelRef::Id(channel);
         self.submit(client, Wanted::Policy, &name, Intent::UpdateChannel { channel, change });
+        if let Some(request) = self.requests.get_mut(&self.last_tag) {
+            request.beside = beside;
+        }
+    }
+
+    /// The channel has not decided as the client asked: what stood beside that is done now.
+    pub(super) fn do_beside(&mut self, request: &Request) {
+        let found = self.room(&request.target).map(|(id, _)| id);
+        if let Some(channel) = found.filter(|_| !request.beside.is_empty()) {
+            self.carry_out(request.client, channel, request.beside.clone(), None);
+        }
     }
 
     /// A setting changed.
-    pub(super) fn policy_changed(&mut self, news: &News, change: &Change) {
+    pub(super) fn policy_changed(&mut self, news: &News, change: &Change, request: Option<&Request>) {
         let prefix = self.prefix(&news.author);
         let Some(room) = self.rooms.get_mut(&news.channel) else { return };
         let before = topic_is_open(&room.policy);
         room.policy.apply(change);
         let open = topic_is_open(&room.policy);
         room.follow_policy();
-        if before == open {
+        let decided = (before != open).then_some(modes::Change { add: !open, mode: 't', argument: None });
+        if let Some(request) = request.filter(|request| self.person_of(request.client).is_some()) {
+            return self.carry_out(request.client, news.channel, request.beside.clone(), decided);
+        }
+        if decided.is_none() {
             return;
         }
         let line = Line::from(prefix, "MODE").param(news.channel_name.as_str());
         let line = line.param(if open { "-t" } else { "+t" });
-        let to = self.rooms.get(&news.channel).map(|room| room.attached.clone()).unwrap_or_default();
-        for id in to {
-            let line = self.dress(line.clone(), id, Some(&news.author.identity));
-            self.emit(id, line);
-        }
+        self.tell_room_of(news.channel, &line, Some(&news.author.identity));
     }
 
     /// `REDACT <target> <msgid> [reason]` (draft/message-redaction).

@@ -153,6 +153,7 @@ impl Hub {
         if !self.stays(&person) {
             self.take_leave(&person, reason);
         }
+        self.forget_metadata_of(&person);
         self.users.remove(&person);
         self.names.release(&nick);
         self.tell_presence(&person, false);

@@ -12,7 +12,7 @@ use crate::irc::proto::line::Line;
 use crate::irc::proto::names::{NICK_BYTES, Renamed, is_legal};
 use crate::irc::proto::respond::Wanted;
 use crate::irc::proto::session::{ClientId, Greeting, Stage};
-use crate::irc::proto::{multiline_limits, render, sasl};
+use crate::irc::proto::{metadata, multiline_limits, render, sasl};
 
 /// How long a registration may take.
 const REGISTRATION_MS: u64 = 30_000;
@@ -72,6 +72,7 @@ impl Hub {
             Cap::Sasl => Some(sasl::MECHANISMS.to_owned()),
             Cap::Registration => Some(registration.clone()),
             Cap::Multiline => Some(multiline_limits()),
+            Cap::Metadata => Some(metadata::limits()),
             _ => None,
         };
         let sts: Vec<String> = match self.settings.sts {
@@ -302,7 +303,9 @@ impl Hub {
             };
             return self.reply(client, 433, &[&nick], why);
         }
-        self.admit(client, &nick);
+        if !self.bar(client) {
+            self.admit(client, &nick);
+        }
     }
 
     /// The nick of an account that is connected already: a further client goes by it.
@@ -348,6 +351,7 @@ impl Hub {
             let line = Line::from(asked, "NICK").text(nick);
             self.emit(client, line);
         }
+        self.take_metadata(client, &person, greeting.metadata);
         self.keep_in_step(client, &person);
     }
 
@@ -366,7 +370,7 @@ impl Hub {
         }
     }
 
-    fn host_of(&self, client: ClientId, login: Option<&str>) -> String {
+    pub(super) fn host_of(&self, client: ClientId, login: Option<&str>) -> String {
         let Some(session) = self.sessions.get(&client) else { return String::new() };
         match (self.settings.cloak, login) {
             (false, _) => self.settings.server.clone(),

@@ -33,6 +33,12 @@ impl Hub {
             Direct::decode(value).into_iter().for_each(|direct| self.remember_direct(direct));
             return;
         }
+        if let Some(rest) = key.strip_prefix("meta/") {
+            return self.recall_metadata(rest, value);
+        }
+        if let Some(rest) = key.strip_prefix("ban/") {
+            return self.bans.recall(rest, value);
+        }
         if let Some(channel) = key.strip_prefix("mode/") {
             return self.recall_modes(channel, value);
         }

@@ -91,6 +91,7 @@ impl Hub {
         if let Some(away) = &card.away {
             self.reply(client, 301, &[nick], away);
         }
+        self.describe_metadata(client, nick);
     }
 
     fn describe_connection(&mut self, client: ClientId, nick: &str, in_full: bool) {
