@@ -189,7 +189,7 @@ enum Rule {
     /// Whose signature counts, and what this node has from them unless it is them.
     Invite {
         founder: Identity,
-        pass: Option<Pass>,
+        pass: Option<Box<Pass>>,
     },
 }
 
@@ -225,7 +225,7 @@ impl Gate {
                     if pass.name != config.name {
                         return Err(format!("is for the domain `{}`, not `{}`", pass.name, config.name));
                     }
-                    Rule::Invite { founder: pass.founder, pass: Some(pass) }
+                    Rule::Invite { founder: pass.founder, pass: Some(Box::new(pass)) }
                 }
             },
         };
