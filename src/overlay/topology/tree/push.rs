@@ -324,7 +324,7 @@ impl Push {
 
     /// Whether a payload that is here by another link would have come much sooner by this lazy one: its
     /// announcement waited before it was sent. The paper compares hops here too; among many sources that
-    /// grafted a link for nearly every payload, and doubled the bytes for one hop in eight.
+    /// grafted a link for nearly every payload: a third fewer hops, and three quarters more bytes.
     fn is_faster(&self, now: Timestamp, id: &MessageId) -> bool {
         let settings = &self.settings;
         if settings.optimise_hops == 0 || settings.selection.targets != Targets::Tree {
