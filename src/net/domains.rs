@@ -105,7 +105,12 @@ impl Domains {
         let scene = Scene { prover: self.own, verifier, nonce };
         let named = |joined: &&Joined| asked.iter().any(|claim| claim.name == joined.gate.claim().name);
         let prove = |joined: &Joined| (joined.gate.claim().clone(), joined.gate.prove(&scene));
-        Reply::Am(self.joined.iter().filter(named).map(prove).collect())
+        let welcomes = |joined: &&Joined| joined.connected.get(&verifier).is_some_and(|s| s.let_in);
+        let name = |joined: &Joined| joined.gate.claim().name.clone();
+        Reply::Am {
+            proofs: self.joined.iter().filter(named).map(prove).collect(),
+            welcome: self.joined.iter().filter(named).filter(welcomes).map(name).collect(),
+        }
     }
 
     /// Judges a node's proofs: the verdict to send it, on each domain that both are in.
@@ -314,7 +319,7 @@ mod tests {
     /// One asks, the other proves, one judges, the other hears.
     fn meet(one: &mut Domains, other: &mut Domains) -> Vec<(String, Refusal)> {
         let nonce = [7; 32];
-        let Reply::Am(proofs) = other.prove(one.own, nonce, &one.claims()) else { panic!("proofs") };
+        let Reply::Am { proofs, .. } = other.prove(one.own, nonce, &one.claims()) else { panic!("proofs") };
         let verdict = one.judge(other.own, nonce, &proofs, Timestamp(0));
         other.heard(one.own, verdict)
     }
@@ -329,6 +334,21 @@ mod tests {
         assert_eq!(one.rising(id(2)), Vec::<usize>::new(), "once");
         assert!(one.joined[1].has(&id(2)));
         assert_eq!(one.gone(id(2)), [0, 1]);
+    }
+
+    #[test]
+    fn a_node_that_was_restarted_unnoticed_is_welcome_as_it_was() {
+        let (mut one, mut two) = (domains(1, "a key of the team"), domains(2, "a key of the team"));
+        meet(&mut one, &mut two);
+        meet(&mut two, &mut one);
+        assert_eq!(one.rising(id(2)), [0, 1]);
+        let mut two = domains(2, "a key of the team");
+        let Reply::Am { proofs, welcome } = one.prove(id(2), [8; 32], &two.claims()) else {
+            panic!("proofs")
+        };
+        two.judge(id(1), [8; 32], &proofs, Timestamp(0));
+        two.heard(id(1), welcome.into_iter().map(|name| (name, None)).collect());
+        assert_eq!(two.rising(id(1)), [0, 1]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! counts as proof. Owns the words, their bytes and the rules; never who is connected.
 //!
 //! 1. Each asks the other: these are my domains, here is a nonce ([`Word::Who`]).
-//! 2. The answer proves membership of each domain that both named ([`Reply::Am`]). A proof is bound to both
+//! 2. The answer proves membership of each domain that both named ([`Reply::Am`](Reply)). A proof is bound to both
 //!    nodes and to the nonce; the nodes are those whose keys the connection was made with, so that a proof
 //!    heard elsewhere, or passed on, proves nothing.
 //! 3. Whoever asked says whom it lets in, and if not, why ([`Word::Verdict`]).
@@ -42,8 +42,9 @@ pub enum Word {
 /// What comes back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// A member of these.
-    Am(Vec<(Claim, Proof)>),
+    /// A member of these. Whoever asks is let into the `welcome` ones already: it may have been restarted, and
+    /// have forgotten, before the other noticed.
+    Am { proofs: Vec<(Claim, Proof)>, welcome: Vec<String> },
     /// The verdict was heard.
     Heard,
 }
@@ -146,10 +147,13 @@ impl Reply {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let read: Self = codec::decode(bytes, BYTES)?;
         match &read {
-            Self::Am(all) if all.len() > DOMAINS || !all.iter().all(|(claim, _)| is_short(&claim.name)) => {
-                Err(CodecError::TooLong)
+            Self::Am { proofs, welcome } => {
+                let short =
+                    proofs.iter().map(|(claim, _)| &claim.name).chain(welcome).all(|name| is_short(name));
+                let few = proofs.len() <= DOMAINS && welcome.len() <= DOMAINS;
+                if few && short { Ok(read) } else { Err(CodecError::TooLong) }
             }
-            _ => Ok(read),
+            Self::Heard => Ok(read),
         }
     }
 }
@@ -493,7 +497,10 @@ mod tests {
         let many = Word::Who { nonce: [1; 32], claims: vec![claim.clone(); DOMAINS + 1] };
         assert!(Word::decode(&many.encode()).is_err());
         let long = Claim { name: "x".repeat(NAME_BYTES + 1), ..claim };
-        assert!(Reply::decode(&Reply::Am(vec![(long, Proof::None)]).encode()).is_err());
+        assert!(
+            Reply::decode(&Reply::Am { proofs: vec![(long, Proof::None)], welcome: Vec::new() }.encode())
+                .is_err()
+        );
         assert!(Word::decode(&[9, 9, 9]).is_err());
     }
 }

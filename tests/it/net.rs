@@ -463,7 +463,7 @@ async fn answers(odd: &mut Swarm<Odd>, domain: &str) -> bool {
     let word = Word::decode(&request[2..]).expect("a word");
     let claim = Claim { name: domain.into(), topology: Topology::Gossip };
     let reply = match &word {
-        Word::Who { .. } => Reply::Am(vec![(claim, Proof::None)]),
+        Word::Who { .. } => Reply::Am { proofs: vec![(claim, Proof::None)], welcome: Vec::new() },
         Word::Verdict(_) => Reply::Heard,
     };
     let bytes = reply.encode();

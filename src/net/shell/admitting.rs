@@ -91,10 +91,11 @@ impl Shell {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         let (node, nonce) = (known.node, known.question);
         match (Reply::decode(bytes), nonce) {
-            (Ok(Reply::Am(proofs)), Some(nonce)) => {
+            (Ok(Reply::Am { proofs, welcome }), Some(nonce)) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
                 let now = Timestamp(u64::try_from(now).unwrap_or(u64::MAX));
                 let verdict = self.domains.judge(node, nonce, &proofs, now);
+                self.domains.heard(node, welcome.into_iter().map(|name| (name, None)).collect());
                 if verdict.is_empty() {
                     // It stays until its time to show more is over: it may be asking us as well.
                     return tracing::debug!("peer {peer} is in no domain of ours");
