@@ -99,6 +99,7 @@
 //! | consent | a signature that lets an action consume what its signer owns |
 //! | solver, settlement | whoever finds intents that balance together; those intents, carried out as one event |
 //! | place of a settlement | where it stands in the order that decides between rivals |
+//! | holder | a node that holds a link to an IRC network together with others; one of them carries it at a time |
 //! | relay | one connection that speaks for everybody on an IRC network |
 
 pub mod base;

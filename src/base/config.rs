@@ -281,6 +281,8 @@ pub struct AccountsConfig {
     pub registration: bool,
     /// Whether before they have finished connecting.
     pub before_connect: bool,
+    /// Whether whoever registers one has to name an e-mail address. Operators see it; nothing is sent there.
+    pub email: bool,
     /// Whether accounts stay in their channels while no client of theirs is connected; each may say
     /// otherwise for itself.
     pub always_on: bool,
@@ -289,7 +291,13 @@ pub struct AccountsConfig {
 
 impl Default for AccountsConfig {
     fn default() -> Self {
-        Self { registration: true, before_connect: false, always_on: true, guests: Guests::Stay }
+        Self {
+            registration: true,
+            before_connect: false,
+            email: false,
+            always_on: true,
+            guests: Guests::Stay,
+        }
     }
 }
 
@@ -395,6 +403,10 @@ pub struct NetworkConfig {
     /// repeat what their own people say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<String>,
+    /// The nicks of other nodes that hold the same links to this network, at the same `address`: one of
+    /// them all carries a channel at a time, and when it goes another does. Each names the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failover_with: Vec<String>,
     /// Lines this node may send to the network; `null` turns the limit off.
     #[serde(default = "network_flood")]
     pub flood: Option<FloodConfig>,
@@ -413,6 +425,7 @@ impl NetworkConfig {
             mode: NetworkMode::default(),
             consent: Consent::default(),
             ignore: Vec::new(),
+            failover_with: Vec::new(),
             flood: network_flood(),
         }
     }

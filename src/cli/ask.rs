@@ -264,6 +264,9 @@ fn status_lines(status: &StatusReport) -> Vec<String> {
     rows.extend(
         status.refused.iter().map(|refused| ("refused", format!("{} {}", refused.count, refused.reason))),
     );
+    rows.extend(
+        status.carriers.iter().map(|link| ("link", format!("{} carried by {}", link.link, link.carrier))),
+    );
     if status.wanted_texts > 0 {
         rows.push(("texts", format!("{} lacking, asked for", status.wanted_texts)));
     }

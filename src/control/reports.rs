@@ -24,6 +24,8 @@ pub struct StatusReport {
     pub refused: Vec<RefusedReport>,
     /// Messages that went to the far sides of links, and those kept from them.
     pub exports: Vec<ExportReport>,
+    /// Who carries the channels of IRC networks that several nodes hold.
+    pub carriers: Vec<CarrierReport>,
     /// Messages held without their text, which is asked for.
     pub wanted_texts: usize,
     /// Equal on nodes that hold the same.
@@ -51,6 +53,15 @@ pub struct ExportReport {
     pub carried: u64,
     /// Not carried, for the channel or the message does not let it.
     pub withheld: u64,
+}
+
+/// Who carries a channel of an IRC network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CarrierReport {
+    /// Network and channel.
+    pub link: String,
+    /// `this node`, or the nick of another.
+    pub carrier: String,
 }
 
 /// A message that was found.
@@ -127,6 +138,11 @@ impl From<NodeStatus> for StatusReport {
                 .exports
                 .into_iter()
                 .map(|Exports { sink, carried, withheld }| ExportReport { sink, carried, withheld })
+                .collect(),
+            carriers: status
+                .carriers
+                .into_iter()
+                .map(|(link, carrier)| CarrierReport { link, carrier })
                 .collect(),
             wanted_texts: status.wanted_texts,
             state_root: status.state_root.to_string(),

@@ -1,8 +1,6 @@
 //! The delta: what actions take in less what they give out, for each kind of resource. Exact
 //! integers, never modular and never overflowing.
 
-use std::collections::BTreeMap;
-
 use super::action::Action;
 use super::error::MachineError;
 use super::resource::ResourceKind;
@@ -10,7 +8,8 @@ use super::resource::ResourceKind;
 /// The balance of every kind that was touched.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Delta {
-    balances: BTreeMap<ResourceKind, Balance>,
+    /// By kind, ascending: there are few, so that a list is faster than a map.
+    balances: Vec<(ResourceKind, Balance)>,
 }
 
 /// Both sides of one kind.
@@ -52,17 +51,26 @@ impl Delta {
     /// Adds an action to it.
     pub fn add(&mut self, action: &Action) {
         for input in &action.consumed {
-            self.balances.entry(input.resource.kind()).or_default().consumed.add(input.resource.quantity);
+            self.balance(input.resource.kind()).consumed.add(input.resource.quantity);
         }
         for output in &action.created {
-            self.balances.entry(output.resource.kind()).or_default().created.add(output.resource.quantity);
+            self.balance(output.resource.kind()).created.add(output.resource.quantity);
         }
+    }
+
+    fn balance(&mut self, kind: ResourceKind) -> &mut Balance {
+        let found = self.balances.binary_search_by_key(&kind, |(kind, _)| *kind);
+        let at = found.unwrap_or_else(|at| {
+            self.balances.insert(at, (kind, Balance::default()));
+            at
+        });
+        &mut self.balances[at].1
     }
 
     /// Adds another delta to it.
     pub fn merge(&mut self, other: &Self) {
         for (kind, balance) in &other.balances {
-            let entry = self.balances.entry(*kind).or_default();
+            let entry = self.balance(*kind);
             entry.consumed.add_total(balance.consumed);
             entry.created.add_total(balance.created);
         }
@@ -70,7 +78,8 @@ impl Delta {
 
     /// The kinds that do not balance, in order.
     pub fn imbalances(&self) -> impl Iterator<Item = (&ResourceKind, &Balance)> {
-        self.balances.iter().filter(|(_, balance)| balance.consumed != balance.created)
+        let all = self.balances.iter().map(|(kind, balance)| (kind, balance));
+        all.filter(|(_, balance)| balance.consumed != balance.created)
     }
 
     /// Whether as much is consumed as is created of every kind.

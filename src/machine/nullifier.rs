@@ -9,6 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::Digest;
 
+/// The commitment of the default key: the well-known SHA-256 of 32 zero bytes. Nearly every resource has it.
+const OF_DEFAULT: Digest = Digest([
+    0x66, 0x68, 0x7a, 0xad, 0xf8, 0x62, 0xbd, 0x77, 0x6c, 0x8f, 0xc1, 0x8b, 0x8e, 0x9f, 0x8e, 0x20, 0x08,
+    0x97, 0x14, 0x85, 0x6e, 0xe2, 0x33, 0xb3, 0x90, 0x2a, 0x59, 0x1d, 0x0d, 0x5f, 0x29, 0x25,
+]);
+
 /// The key from which a resource's nullifier is computed. Its `Debug` form does not show it. The
 /// default, all zeros as in ARM, is for resources whose consumption is guarded by a logic alone.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,6 +33,9 @@ impl NullifierKey {
 
     /// `nkc = H(nk)`.
     pub fn commit(&self) -> NullifierKeyCommitment {
+        if *self == Self::default() {
+            return NullifierKeyCommitment(OF_DEFAULT);
+        }
         NullifierKeyCommitment(Digest(Sha256::digest(self.0).into()))
     }
 }
@@ -44,7 +53,7 @@ pub struct NullifierKeyCommitment(pub Digest);
 impl Default for NullifierKeyCommitment {
     /// The commitment of the default key.
     fn default() -> Self {
-        NullifierKey::default().commit()
+        Self(OF_DEFAULT)
     }
 }
 
@@ -54,12 +63,10 @@ mod tests {
 
     #[test]
     fn the_commitment_is_the_plain_hash() {
-        // The well-known SHA-256 of 32 zero bytes.
-        let expected = [
-            0x66, 0x68, 0x7a, 0xad, 0xf8, 0x62, 0xbd, 0x77, 0x6c, 0x8f, 0xc1, 0x8b, 0x8e, 0x9f, 0x8e, 0x20,
-            0x08, 0x97, 0x14, 0x85, 0x6e, 0xe2, 0x33, 0xb3, 0x90, 0x2a, 0x59, 0x1d, 0x0d, 0x5f, 0x29, 0x25,
-        ];
-        assert_eq!(NullifierKeyCommitment::default().0, Digest(expected));
+        assert_eq!(OF_DEFAULT, Digest(Sha256::digest([0; 32]).into()));
+        assert_eq!(NullifierKey::default().commit(), NullifierKeyCommitment::default());
+        let other = NullifierKey::from_bytes([7; 32]);
+        assert_eq!(other.commit().0, Digest(Sha256::digest([7; 32]).into()));
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::crypto::Crypto;
+use super::crypto::{self, Crypto};
 use super::governed;
 use super::homeserver::{CallError, Homeserver, Sending};
 use super::known::Known;
 use super::media::Media;
 use super::people::People;
+use super::proto::content::MARK;
 use super::proto::ghosts::{self, Ghost};
 use super::proto::names::Names;
 use super::proto::portals::{self, Carried, Portals};
@@ -116,6 +117,8 @@ pub(super) struct Bridge {
     pub addresses: Vec<String>,
     /// The keys for encrypted rooms, where they are allowed.
     pub crypto: Option<Crypto>,
+    /// Rooms that were known to be encrypted when the door opened.
+    sealed_before: BTreeSet<String>,
     /// Told when the bot got into a room.
     entered: Notify,
     portals: Mutex<Portals>,
@@ -167,6 +170,7 @@ impl Bridge {
             media: None,
             addresses: Vec::new(),
             crypto: None,
+            sealed_before: noted(crypto::SEALED),
             entered: Notify::new(),
             portals: Mutex::new(Portals::of(channels)),
             topics: Mutex::default(),
@@ -445,12 +449,21 @@ impl Bridge {
     pub async fn send(&self, sending: &Sending<'_>) -> Result<String, CallError> {
         let sealed = match &self.crypto {
             Some(crypto) => crypto.encrypted(sending).await?,
+            None if self.was_sealed(sending) => {
+                let why = "matrix.encryption.allow was switched off, and this room is encrypted";
+                return Err(CallError::Keys(why.to_owned()));
+            }
             None => None,
         };
         match &sealed {
             Some(content) => self.hs.send(&Sending { kind: "m.room.encrypted", content, ..*sending }).await,
             None => self.hs.send(sending).await,
         }
+    }
+
+    /// Whether somebody's words would go in the clear to a room for which they were encrypted so far.
+    fn was_sealed(&self, sending: &Sending<'_>) -> bool {
+        self.sealed_before.contains(sending.room) && sending.content.get(MARK).is_some()
     }
 
     /// Gets a ghost into a room; where the room asks for invitations, the bot gives one.

@@ -19,10 +19,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Links and pings that do not work wait for somebody to mend them.
 const LONGEST_MENDING: Duration = Duration::from_secs(60);
 
+/// The homeserver's side of encryption may be changed while we run.
+const CHECK_AGAIN: Duration = Duration::from_secs(10 * 60);
+
 /// Shows the bot's name.
 const BOT_NAME: &str = "Multichat";
 
-/// Does all of it; ends when all is well.
+/// Does all of it; ends when all is well, unless encryption has to be looked at again and again.
 pub(super) async fn greet(
     bridge: Arc<Bridge>,
     registration: Registration,
@@ -37,8 +40,9 @@ pub(super) async fn greet(
         tracing::info!("the homeserver and this node know each other");
     };
     let encrypting = async {
-        if let Some(crypto) = &bridge.crypto {
-            insist(LONGEST_MENDING, "Matrix: encryption", || crypto.start()).await;
+        while let Some(crypto) = &bridge.crypto {
+            insist(LONGEST_MENDING, "Matrix: encryption", || crypto.check()).await;
+            tokio::time::sleep(CHECK_AGAIN).await;
         }
     };
     tokio::join!(linking, checking, encrypting);

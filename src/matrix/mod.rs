@@ -22,7 +22,7 @@ mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -215,6 +215,18 @@ impl Connector for Matrix {
     fn run(self: Box<Self>, port: Port) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(self.open(port))
     }
+}
+
+/// Where a node keeps the keys for encrypted rooms.
+pub fn keys_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("matrix-keys")
+}
+
+/// What the node found out last about encrypted rooms: whether they can be read, or why not. `None` if it
+/// did not look yet.
+pub fn encryption_state(data_dir: &Path) -> Option<Result<(), String>> {
+    let state = std::fs::read_to_string(keys_folder(data_dir).join(crypto::STATE)).ok()?;
+    Some(if state == crypto::WORKS { Ok(()) } else { Err(state) })
 }
 
 /// Milliseconds since 1970.

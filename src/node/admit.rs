@@ -6,7 +6,7 @@ use super::{Delivery, Door, Node, Output, Receipt, Refusal, StoredEvent, Turn, W
 use crate::base::{ChannelId, EventId, Timestamp, limits};
 use crate::chat::act::Act;
 use crate::chat::intent::Submission;
-use crate::chat::message::Link;
+use crate::chat::message::{Content, Link, Origin};
 use crate::chat::view::{News, What};
 use crate::overlay::Destination;
 use crate::replica::{Admission, Effect, Event, Invalid, Malformed, PayloadRef, Unfounded};
@@ -128,6 +128,7 @@ impl Node {
             Some(submission) => submission.via.clone(),
             None => channel.replica.lane_of(&event.id()).and_then(|lane| lane.via.clone()),
         };
+        let (news, origin) = self.single(news, origin);
         let stored = StoredEvent {
             position,
             channel: id,
@@ -149,12 +150,40 @@ impl Node {
         }
         self.tell_flips(turn, &id, &flips);
         let Some(news) = news else { return };
+        if wanted.is_none() {
+            self.tell_holder(turn, &news);
+        }
         if self.open_doors.contains(&Door::Listener) {
             let delivery = Delivery { id: 0, link: None, uncertain: false, news: news.clone() };
             turn.effects.push(Output::Deliver { door: Door::Listener, delivery: Box::new(delivery) });
         }
         for link in self.routes.targets(&id, came_over.as_ref()) {
             self.carry(turn, link, &news);
+        }
+    }
+
+    /// Nothing of what another node took in of a link before: it is shown once.
+    fn single(&mut self, news: Option<News>, origin: Option<Origin>) -> (Option<News>, Option<Origin>) {
+        if let Some(news) = &news
+            && let What::Message(content) = &news.what
+            && self.doubles.is_double(news.event, &news.author.profile.home, content)
+        {
+            self.count_refused("taken_in_twice");
+            return (None, None);
+        }
+        (news, origin)
+    }
+
+    /// Tells a door to an IRC network what another node took in of a link that this one holds as well.
+    fn tell_holder(&self, turn: &mut Turn, news: &News) {
+        let What::Message(Content { origin: Some(origin), .. }) = &news.what else { return };
+        let (link, door) = (&origin.link, Door::of(&origin.link));
+        if matches!(door, Door::Network(_))
+            && self.open_doors.contains(&door)
+            && self.routes.channel(link) == Some(news.channel)
+        {
+            let delivery = Delivery { id: 0, link: Some(link.clone()), uncertain: false, news: news.clone() };
+            turn.effects.push(Output::Deliver { door, delivery: Box::new(delivery) });
         }
     }
 

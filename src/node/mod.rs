@@ -10,6 +10,7 @@ mod admit;
 mod batch;
 mod directory;
 mod door;
+mod doubles;
 mod expiry;
 mod flow;
 mod intents;
@@ -48,6 +49,7 @@ use crate::chat::view::{ChannelView, News};
 use crate::overlay::Destination;
 use crate::replica::Packet;
 use directory::Directory;
+use doubles::Doubles;
 use expiry::Expiry;
 use intents::Intents;
 use origins::Origins;
@@ -159,6 +161,7 @@ pub struct Node {
     open_doors: BTreeSet<Door>,
     last_position: u64,
     origins: Origins,
+    doubles: Doubles,
     intents: Intents,
     refused: BTreeMap<&'static str, u64>,
     expiry: Expiry,
@@ -263,6 +266,19 @@ impl Node {
                 None => Output::DeliverStored { door, id, link: Some(link), uncertain, position },
             });
         }
+    }
+
+    /// Whether nothing is to be done any more to bring an event over a link: it is part of the channel
+    /// here, and arrived there, or never will. The event is given by the first bytes of its id.
+    pub fn is_settled(&self, link: &Link, mark: u64) -> bool {
+        let channel = self.routes.channel(link);
+        let Some((id, channel)) = channel.and_then(|id| Some((id, self.directory.get(&id)?))) else {
+            return false;
+        };
+        channel
+            .replica
+            .beginning(mark)
+            .is_some_and(|event| !self.wanting.contains(&id, &event) && !self.outbox.holds(link, &event))
     }
 
     fn count_refused(&mut self, reason: &'static str) {

@@ -180,6 +180,11 @@ impl Outbox {
         waiting.map(|(_, queue)| queue.not_before).min()
     }
 
+    /// Whether an event still has to go over a link.
+    pub fn holds(&self, link: &Link, event: &EventId) -> bool {
+        self.queues.get(link).is_some_and(|queue| queue.rows.iter().any(|row| row.event == *event))
+    }
+
     /// Rows waiting or under way, by door.
     pub fn depths(&self) -> BTreeMap<Door, usize> {
         let mut depths = BTreeMap::new();

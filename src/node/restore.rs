@@ -10,7 +10,7 @@ use super::{Node, OutboxRow, StoredEvent};
 use crate::base::key::{Purpose, SecretKey};
 use crate::base::{ChannelId, EventId, NodeId, Timestamp};
 use crate::chat::act::Act;
-use crate::chat::message::Link;
+use crate::chat::message::{Content, Link};
 use crate::replica::{Admission, Event, Offer};
 
 /// What makes this node this node.
@@ -127,6 +127,7 @@ impl Node {
             open_doors: Default::default(),
             last_position: 0,
             origins: Default::default(),
+            doubles: Default::default(),
             intents: Default::default(),
             refused: BTreeMap::new(),
             expiry: Default::default(),
@@ -155,6 +156,26 @@ impl Node {
         node.outbox.ids_after(restored.last_outbox_id);
         node.outbox.restore(restored.outbox, &event_at);
         Ok(node)
+    }
+
+    /// Remembers what came over a link to an IRC network, to know it when another holder of the link
+    /// took it in as well.
+    fn note_double(&mut self, stored: &StoredEvent, event: &Event) {
+        let (Act::SendMessage(envelope), Some(payload)) = (&event.header.act, &stored.payload) else {
+            return;
+        };
+        let Some(replica) = self.directory.get(&stored.channel).map(|channel| &channel.replica) else {
+            return;
+        };
+        let Some(lane) =
+            replica.lane_of(&stored.id).filter(|lane| matches!(lane.via, Some(Link::Irc { .. })))
+        else {
+            return;
+        };
+        let author = replica.state().person(&lane.identity);
+        if let (Some(author), Some(content)) = (author, Content::read(payload, envelope)) {
+            self.doubles.is_double(stored.id, &author.profile.home, &content);
+        }
     }
 
     /// What an event of one channel changes in others.
@@ -194,6 +215,7 @@ impl Node {
                 if stored.keeping.wanted {
                     self.wanting.insert(stored, Timestamp(0));
                 }
+                self.note_double(stored, event);
                 let may_have_text = stored.payload.is_some() || stored.keeping.wanted;
                 self.note_text(stored.channel, event, may_have_text);
                 Ok(())

@@ -1,5 +1,6 @@
 //! The node from outside: what goes in, what comes out.
 
+mod holders;
 mod parts;
 
 use std::collections::VecDeque;
@@ -636,6 +637,29 @@ fn who_was_kicked_elsewhere_has_their_late_words_withdrawn_here() {
     let (channel, subject) = (named("#a"), Subject::Name("founder".into()));
     let back = Intent::RevokeRole { channel, subject, then: Standing::Out, reason: String::new() };
     assert!(there.submit("dora", back).is_err(), "she is out, and outranks nobody");
+}
+
+#[test]
+fn who_gives_up_their_role_is_an_ordinary_member_at_once() {
+    let mut site = Site::new("a");
+    site.create("#a");
+    site.submit("dora", Intent::JoinChannel { channel: named("#a"), create: false }).unwrap();
+    let subject = || Subject::Name("founder".into());
+    let (channel, then) = (named("#a"), Standing::Demoted(Role::Member));
+    let resign = Intent::RevokeRole { channel, subject: subject(), then, reason: String::new() };
+    assert!(site.submit("founder", resign.clone()).unwrap().event.is_some());
+    let role = |site: &Site| {
+        let members = site.node.channels().swap_remove(0).members;
+        members.into_iter().find(|member| member.profile.username == "founder").map(|member| member.role)
+    };
+    assert_eq!(role(&site), Some(Role::Member), "there still, and no more than that");
+    let say = Intent::SendMessage { channel: named("#a"), content: Content::text("one of you") };
+    assert!(site.submit("founder", say).unwrap().event.is_some());
+    assert_eq!(role(&site), Some(Role::Member));
+    let (channel, subject) = (named("#a"), Subject::Name("dora".into()));
+    let grant = Intent::GrantRole { channel, subject, role: Role::Moderator };
+    assert!(matches!(site.submit("founder", grant), Err(Refusal::NotPermitted(_))));
+    assert_eq!(site.submit("founder", resign).unwrap().event, None, "that they are already");
 }
 
 #[test]

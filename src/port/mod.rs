@@ -140,6 +140,12 @@ pub enum Command {
         event: EventId,
         reply: oneshot::Sender<Option<String>>,
     },
+    /// Of events, by the first bytes of their ids: whether they need no more to be brought over a link.
+    Settled {
+        link: Link,
+        marks: Vec<u64>,
+        reply: oneshot::Sender<Vec<bool>>,
+    },
     /// Every channel as it is now.
     Channels {
         reply: oneshot::Sender<Vec<ChannelView>>,
@@ -253,6 +259,9 @@ pub struct Exports {
     pub withheld: u64,
 }
 
+/// What begins the note of an IRC network's door that says who carries a channel; the channel follows.
+pub const CARRIER_NOTE: &str = "carrier/";
+
 /// The node about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeStatus {
@@ -264,6 +273,8 @@ pub struct NodeStatus {
     pub outbox: Vec<(String, usize)>,
     pub refused: Vec<(String, u64)>,
     pub exports: Vec<Exports>,
+    /// Channels of IRC networks that several nodes hold, and the nick of the one that carries each.
+    pub carriers: Vec<(String, String)>,
     /// Messages held without their text, which is asked for.
     pub wanted_texts: usize,
     /// One root over the state of every channel: equal on nodes that hold the same.
@@ -361,6 +372,21 @@ impl Handle {
     /// [`Stopped`].
     pub async fn external_id(&self, link: Link, event: EventId) -> Result<Option<String>, Stopped> {
         self.ask(|reply| Command::ExternalId { link, event, reply }).await
+    }
+
+    /// Asks of events, by the first bytes of their ids, whether they need no more to be brought over a
+    /// link. The answer comes on the receiver.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn settled_later(
+        &self,
+        link: Link,
+        marks: Vec<u64>,
+    ) -> Result<oneshot::Receiver<Vec<bool>>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.node.send(Command::Settled { link, marks, reply }).await.map_err(|_| Stopped)?;
+        Ok(answer)
     }
 
     /// Every channel as it is now.

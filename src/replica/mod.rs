@@ -619,6 +619,12 @@ impl Replica {
         self.events.contains(id)
     }
 
+    /// The event whose id begins with these bytes, big end first.
+    pub fn beginning(&self, mark: u64) -> Option<EventId> {
+        let number = self.events.beginning(mark).next()?;
+        Some(self.events.id(number))
+    }
+
     /// Whether the event's past is part of the channel.
     pub fn has_past(&self, event: &Event) -> bool {
         parents(&event.header).all(|parent| self.events.contains(&parent))

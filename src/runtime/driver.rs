@@ -17,7 +17,9 @@ use crate::node::{
     Batch, Delivery, Door, Input, Lapse, Node, Outcome, Output, Receipt, Refusal, StoredEvent, Write,
 };
 use crate::overlay::Destination;
-use crate::port::{Command, Exports, Fault, HistoryQuery, NodeStatus, Opening, Range, SearchQuery};
+use crate::port::{
+    CARRIER_NOTE, Command, Exports, Fault, HistoryQuery, NodeStatus, Opening, Range, SearchQuery,
+};
 use crate::replica::Packet;
 use crate::store::{Store, StoreError, Window};
 
@@ -261,6 +263,11 @@ impl Driver {
                 let _ = reply.send(self.store.external_id(&link, &event)?);
                 return Ok(());
             }
+            Command::Settled { link, marks, reply } => {
+                self.commit_pending(outputs)?;
+                let _ = reply.send(marks.iter().map(|mark| self.node.is_settled(&link, *mark)).collect());
+                return Ok(());
+            }
             Command::Channels { reply } => {
                 self.commit_pending(outputs)?;
                 let _ = reply.send(self.node.channels());
@@ -273,7 +280,8 @@ impl Driver {
             }
             Command::Status { reply } => {
                 self.commit_pending(outputs)?;
-                let _ = reply.send(self.status());
+                let status = self.status()?;
+                let _ = reply.send(status);
                 return Ok(());
             }
             Command::Bytes { .. } | Command::Stop { .. } => return Ok(()),
@@ -475,7 +483,21 @@ impl Driver {
         Past { node: &self.node, store: &self.store, now }
     }
 
-    fn status(&self) -> NodeStatus {
+    /// Channels that several nodes hold, and who carries each, as the doors note it.
+    fn carriers(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let mut carriers = Vec::new();
+        for door in self.doors.keys().filter(|door| matches!(door, Door::Network(_))) {
+            for (key, value) in self.store.notes(door)? {
+                if let Some(channel) = key.strip_prefix(CARRIER_NOTE) {
+                    carriers
+                        .push((format!("{door} {channel}"), String::from_utf8_lossy(&value).into_owned()));
+                }
+            }
+        }
+        Ok(carriers)
+    }
+
+    fn status(&self) -> Result<NodeStatus, StoreError> {
         let outbox = self.node.outbox_depths().into_iter().map(|(door, depth)| (door.to_string(), depth));
         let refused = self.node.refused().iter().map(|(reason, count)| ((*reason).to_owned(), *count));
         let ours = [("packet_dropped", self.dropped_packets), ("delivery_given_up", self.gave_up)];
@@ -486,7 +508,7 @@ impl Driver {
             carried: exported.carried,
             withheld: exported.withheld,
         });
-        NodeStatus {
+        Ok(NodeStatus {
             node: self.node.id(),
             peers: self.node.peers(),
             channels: self.node.channel_count(),
@@ -495,9 +517,10 @@ impl Driver {
             outbox: outbox.collect(),
             refused: refused.chain(ours).collect(),
             exports: exports.collect(),
+            carriers: self.carriers()?,
             wanted_texts: self.node.wanted_texts(),
             state_root: self.node.state_root(),
-        }
+        })
     }
 }
 

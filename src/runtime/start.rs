@@ -19,8 +19,8 @@ use crate::chat::message::Link;
 use crate::control;
 use crate::irc::listener::Listener;
 use crate::irc::network::Network;
-use crate::matrix::Matrix;
 use crate::matrix::proto::registration::Registration;
+use crate::matrix::{Matrix, keys_folder};
 use crate::net::Net;
 use crate::node::{Door, Node, Restored, Setup};
 use crate::port::{Command, Connector, Fault, Handle, Port};
@@ -99,7 +99,7 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
             let matrix = bind_matrix(matrix, &config, base_dir).await?;
             let matrix = matrix.with_media_key(setup.media_key()).reached_at(net.addresses());
             Some(match allows_encryption {
-                true => matrix.with_keys(data_dir.join("matrix-keys"), setup.matrix_keys_key()),
+                true => matrix.with_keys(keys_folder(&data_dir), setup.matrix_keys_key()),
                 false => matrix,
             })
         }

@@ -3,6 +3,7 @@
 mod cli;
 mod domains;
 mod durability;
+mod failover;
 mod fuzz;
 mod interop;
 mod irc_network;

@@ -209,9 +209,13 @@ impl NetworkConfig {
         let path = format!("irc.networks.{name}");
         require(is_word(name) && !name.contains('/'), &path, "a network's name is one word without /")?;
         check_address(&format!("{path}.address"), &self.address)?;
-        let starts_well = !self.nick.starts_with(|c: char| c.is_ascii_digit() || "-#&:".contains(c));
-        let nick_is_fine = is_word(&self.nick) && starts_well && !self.nick.contains([',', '!', '@', '*']);
-        require(nick_is_fine, &format!("{path}.nick"), "is not a nick that IRC networks take")?;
+        require(is_nick(&self.nick), &format!("{path}.nick"), "is not a nick that IRC networks take")?;
+        for nick in &self.failover_with {
+            let path = format!("{path}.failover_with");
+            require(is_nick(nick), &path, &format!("`{nick}` is not a nick that IRC networks take"))?;
+            let problem = format!("`{nick}` is this node's own nick: name those of the other nodes");
+            require(!nick.eq_ignore_ascii_case(&self.nick), &path, &problem)?;
+        }
         check_flood(&format!("{path}.flood"), self.flood)?;
         let owner = self.owner.as_deref().unwrap_or("-");
         let is_line = !owner.trim().is_empty() && !owner.contains(char::is_control);
@@ -267,6 +271,11 @@ fn check_flood(path: &str, flood: Option<FloodConfig>) -> Result<(), ConfigError
     require(moves, path, "burst and per_second must be at least 1; write null for no limit")
 }
 
+fn is_nick(text: &str) -> bool {
+    let starts_well = !text.starts_with(|c: char| c.is_ascii_digit() || "-#&:".contains(c));
+    is_word(text) && starts_well && !text.contains([',', '!', '@', '*'])
+}
+
 fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',')
 }
@@ -303,6 +312,11 @@ mod tests {
         check("irc: {listen: [{address: '::1:6667'}]}", "irc.listen[0].address: ");
         check("irc: {flood: {burst: 0}}", "irc.flood: burst and per_second");
         check("irc: {networks: {a: {address: 'h:1', nick: '1a'}}}", "irc.networks.a.nick: is not a nick");
+        for (nick, problem) in [("a b", "`a b` is not a nick"), ("M", "`M` is this node's own nick")] {
+            let text =
+                format!("irc: {{networks: {{a: {{address: 'h:1', nick: m, failover_with: ['{nick}']}}}}}}");
+            check(&text, &format!("irc.networks.a.failover_with: {problem}"));
+        }
         check(
             "irc: {networks: {a: {address: 'h:1', nick: m, sasl: {account: a}}}}",
             "irc.networks.a.sasl: needs `password` or",

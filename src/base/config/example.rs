@@ -88,6 +88,7 @@ irc:
   accounts:
     registration: true           # anybody may register an account
     before_connect: false        # also before they have finished connecting
+    email: false                 # and have to name an e-mail address (operators see it; nothing is sent)
     always_on: true              # accounts stay in their channels while they are away
     guests: stay                 # so do clients without an account (stay), or they go (leave)
   password: null                 # server password (PASS)
@@ -114,6 +115,7 @@ const NETWORKS: &str = "  \
       # client_cert: {cert: libera.pem, key: libera.key}  # for CertFP or `mechanism: external`
       mode: relay                # one connection speaks for all
       consent: ask               # a channel's operators say `!mc allow` first; given: they did
+      # failover_with: [multichat2]  # nicks of other nodes with the same links: one carries at a time
       # ignore: [otherbot]       # nicks that are not carried, such as other relays in these channels
       flood: {burst: 5, per_second: 2}  # lines this node may send; null: no limit
 ";

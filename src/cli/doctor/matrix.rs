@@ -1,5 +1,6 @@
 //! The Matrix side: the registration, the homeserver, its clock, and the tokens both ways.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Finding;
@@ -8,6 +9,7 @@ use crate::base::limits;
 use crate::cli::ask::read_registration;
 use crate::cli::calendar;
 use crate::cli::failure::Failure;
+use crate::matrix::encryption_state;
 use crate::matrix::homeserver::Homeserver;
 use crate::matrix::ping::ping;
 use crate::matrix::proto::registration::Registration;
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLOCK_WARN_S: i64 = 30;
 
 /// Everything about the homeserver.
-pub async fn examine(config: &MatrixConfig, running: bool) -> Vec<Finding> {
+pub async fn examine(config: &MatrixConfig, data_dir: &Path, running: bool) -> Vec<Finding> {
     let (registration, mut findings) = registration(config);
     let (is_there, reached) = homeserver(config).await;
     findings.extend(reached);
@@ -27,7 +29,7 @@ pub async fn examine(config: &MatrixConfig, running: bool) -> Vec<Finding> {
     findings.push(knows_us);
     if goes_on {
         findings.push(hs_token(config, &registration, running).await);
-        findings.push(encryption(config, &registration).await);
+        findings.push(encryption(config, &registration, data_dir).await);
     }
     findings
 }
@@ -158,9 +160,9 @@ async fn hs_token(config: &MatrixConfig, registration: &Registration, running: b
     }
 }
 
-/// Whether encrypted rooms can be carried, as far as one can tell from here: what is sent to devices comes
-/// to the running node alone, which says so when it does not.
-async fn encryption(config: &MatrixConfig, registration: &Registration) -> Finding {
+/// Whether encrypted rooms can be carried. What is sent to devices comes to the running node alone, so what
+/// it found out about that last is read.
+async fn encryption(config: &MatrixConfig, registration: &Registration, data_dir: &Path) -> Finding {
     const WHAT: &str = "encrypted rooms";
     if !config.encryption.allow {
         return Finding::ok(WHAT, "not carried: matrix.encryption.allow is off");
@@ -177,7 +179,11 @@ async fn encryption(config: &MatrixConfig, registration: &Registration) -> Findi
     let mend = "update the homeserver; an older Synapse wants experimental_features: \
                 {msc3202_device_masquerading: true} for it";
     match knows {
-        Ok(true) => Finding::ok(WHAT, "the homeserver lets this node have devices"),
+        Ok(true) => match encryption_state(data_dir) {
+            Some(Ok(())) => Finding::ok(WHAT, "the homeserver hands on what they need"),
+            Some(Err(why)) => Finding::fail(WHAT, "the node could not use them", why),
+            None => Finding::warn(WHAT, "not examined", "run the node and look again"),
+        },
         Ok(false) => Finding::fail(WHAT, "the homeserver does not let this node speak for devices", mend),
         Err(error) => Finding::warn(WHAT, error, "look again once it answers"),
     }

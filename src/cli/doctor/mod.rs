@@ -98,7 +98,7 @@ async fn examine(config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
     findings.extend(local::ports(config, running));
     match &config.matrix {
         None => findings.push(Finding::ok("matrix", "off: the configuration has no section `matrix:`")),
-        Some(matrix) => findings.extend(matrix::examine(matrix, running).await),
+        Some(matrix) => findings.extend(matrix::examine(matrix, data_dir, running).await),
     }
     for (name, network) in &config.irc.networks {
         findings.push(network::reach(name, &network.address).await);

@@ -144,7 +144,7 @@ fn cost(input: &Input) -> u32 {
     match line.command.as_str() {
         // We asked for it.
         "PONG" => 0,
-        "WHO" | "LIST" | "NAMES" | "REGISTER" | "INVITE" | "KNOCK" | "NICK" => 2,
+        "WHO" | "LIST" | "NAMES" | "REGISTER" | "INVITE" | "KNOCK" | "NICK" | "METADATA" => 2,
         "CHATHISTORY" | "AUTHENTICATE" => 1,
         "PRIVMSG" | "NOTICE" | "TAGMSG" | "JOIN" | "PART" | "WHOIS" | "MONITOR" => {
             let targets = line.params.first().map_or(0, |first| first.matches(',').count());

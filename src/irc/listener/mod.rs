@@ -158,6 +158,7 @@ fn settings(config: &IrcConfig) -> Result<Settings, Fault> {
         guests: config.accounts.guests,
         registration: config.accounts.registration,
         before_connect: config.accounts.before_connect,
+        email: config.accounts.email,
         always_on: config.accounts.always_on,
         opers: config.opers.iter().filter_map(OperConfig::pair).collect(),
         motd: config.motd.clone(),

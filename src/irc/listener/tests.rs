@@ -1,5 +1,7 @@
 //! The listener on real sockets, with a stand-in for the node behind the port.
 
+mod abuse;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

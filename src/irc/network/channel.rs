@@ -37,7 +37,7 @@ pub(super) struct Banned {
 }
 
 /// A channel's state.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub agreement: Agreement,
     /// The topic on the network, once known.

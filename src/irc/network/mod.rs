@@ -14,57 +14,50 @@
 //! channel's policy decides about those. Nothing is carried before an operator agreed, and single people
 //! can be kept out (`session/commands`). Identities hang on accounts, then on nicks (`people`).
 //!
-//! # Several nodes on one link: a design, not built
+//! # Several nodes on one link
 //!
-//! Today a link is carried by each node that is configured to carry it: configure one. (Two would say
-//! everything twice, and hand in what the other says; `ignore:` with the other's nick stops the latter
-//! alone.) What failover needs, for whoever builds it:
+//! Nodes that name each other in `failover_with:` hold their links together: one carries a channel at a
+//! time, and when it goes the next goes on from there. None of that needs a clock, an election, or the
+//! nodes to see each other; the channel on the network is what they agree by.
 //!
-//! - **Who carries: the channel itself says.** Every holder joins with a nick of its own and knows the
-//!   others' nicks by its configuration (`fellows:`; they are ignored as by `ignore:`). Those who are in
-//!   the list of names when we join are *ahead* of us; who joins later is behind us. A fellow's `PART`,
-//!   `QUIT`, kick, or change to another nick takes it out of those ahead. A holder carries when nobody is
-//!   ahead of it and the list of names is complete. One server orders joins and leaves for all, so at most
-//!   one carries, without clocks, and a holder that comes back goes behind. No act and no heartbeat
-//!   between nodes is needed for that. The kernel of a killed process closes its connection at once; a
-//!   machine that vanishes is noticed when the ircd's ping times out, so for 10 s there, a signed packet
-//!   between nodes must say who is alive, and a standby that misses it for 5 s asks by `PING` as CTCP,
-//!   answered by the carrier alone, before it takes over.
-//! - **What counts as proof.** The ircd shows a standby every line of the carrier before it shows its
-//!   leave, on one connection. So a standby that was in the channel all the time knows exactly what was
-//!   said, and says the rest.
-//! - **Ticking off.** A standby makes the lines of a held delivery once, keeps them, and strikes a line
-//!   when a fellow ahead says it: the first of that sender whose next line it is; what the same sender
-//!   said before is thereby proved, too. The last line struck, the delivery is reported as delivered. A
-//!   line that matches nothing is kept (at most 4,096 a channel) and looked at when a delivery arrives:
-//!   the carrier may be ahead of our log. Both must make the same lines: `room` has to be that of the
-//!   longest prefix there can be, and marks of time, quotes and edits may depend only on the event, not
-//!   on what this node happened to know. With message tags, a client tag with the event's id replaces the
-//!   comparison.
-//! - **What a returning holder missed** is the hard part: others said lines while it was away, and it
-//!   saw none of them. Its rows of that time would never be ticked off, fill the
-//!   `limits::DELIVERY_WINDOW` so that nothing behind them comes to be compared, and be said again at
-//!   the next takeover. So the carrier must tell how far it has come: a signed packet with, for each
-//!   sender's lane, the last event that the network confirmed, on request by a holder that joins and
-//!   then every 2 s. For one that returns after the carrier of its absence died as well, it must be in
-//!   the log: an act of the carrying node at most every minute and at each takeover, by which all holders
-//!   drop the rows before it. What was said since the last of these acts is in doubt in that case alone,
-//!   and is said again, marked with its time.
-//! - **Inwards.** Only the carrier hands in what it hears. A standby keeps the last 1,000 lines and,
-//!   having taken over, looks up the channel's history and hands in those that it lacks, compared with
-//!   origins on this link by `msgid`, else by nick and text as the longest common run in the order of the
-//!   channel. It waits for the log of the dead node as far as any peer has it. The identity of a network's
-//!   person is made by a node, so after a takeover a nick is another identity: order by sender holds by
-//!   nick, not by identity, until the identities of a link are made from a secret that its holders share.
-//! - **When holders live and do not see each other.** If only the overlay between them is cut, the
-//!   channel still orders them: one carries, and the other's rows wait. If the IRC network is split, each
-//!   half has a carrier of its own, as each half has people of its own; at the join, each sees the other
-//!   join. Then the nick that stands first in `fellows:` goes on, and what either said in its half stays
-//!   said: people of one half do not get the lines of the other, which IRC never gives them.
+//! - **Who carries** (`holders`): whoever was in the channel when we came in is ahead of us, and we carry
+//!   when nobody is. The kernel of a killed process closes its connection at once, and the ircd tells
+//!   everybody. A holder that is ahead, has something to do and answers nothing for 5 s, while the network
+//!   does, is passed over; when it wakes it says nothing before it has heard of that. Holders that the two halves of a
+//!   netsplit bring together both carry: the one with the smaller nick goes on.
+//! - **Outwards** (`strike`): every holder has the deliveries in its outbox. One ircd shows a line of the
+//!   one that carries to the others before it shows its leave, so those strike a delivery out, line by
+//!   line, as they see it said, and what its author said before with it. What they see before their log
+//!   knows it is kept until it does.
+//! - **What one did not see**, for it was away or the other said it in words it did not foresee, it asks in
+//!   a private notice: is there anything left to be done for these events? The node that is asked looks
+//!   into its log and its outbox (`Node::is_settled`).
+//! - **Inwards** (`heard`): the one that carries hands in; the others keep what they hear until they see in
+//!   the log that it was taken in, and hand in the rest when they take over. Lines have the same ids with
+//!   all holders, so what the dead one took in and told nobody comes out as a double when it is back, and
+//!   nobody is shown it (`node/doubles.rs`).
+//!
+//! Simulated in `transcripts/crowd.rs`, with real processes in `tests/it/failover.rs`. What can go wrong:
+//!
+//! - A holder that comes back when no other is there says what waits in its outbox: also what the other
+//!   said meanwhile, marked with its time. The same holds if the other dies before the one that came back
+//!   has asked it about everything (it asks about 24 at a time, as fast as flood control lets it).
+//! - One that loses the network together with the other, and is back first, may say up to 16 lines again
+//!   that it does not know to have arrived.
+//! - A line that one took in and told nobody may be shown twice if the other heard it in another stretch of
+//!   two minutes, by its clock or by the network's time.
+//! - A person of the network is another identity with each node, as identities are made from a node's
+//!   secret: order by sender holds by nick, and bans and roles of Multichat have to be given for both. What
+//!   operators do on the network in the moment when nobody carries stays there.
+//! - `!mc stop` and `!mc mute` are heard by the holders that are there. What was allowed is told to the
+//!   others.
+//! - Whoever has the nick of another holder can keep the link silent: let services protect the nicks.
 
 mod channel;
 mod clock;
 mod edit;
+mod heard;
+mod holders;
 mod isupport;
 mod known;
 mod moderation;
@@ -74,6 +67,7 @@ mod registration;
 mod render;
 mod scram;
 mod session;
+mod strike;
 #[cfg(test)]
 mod transcripts;
 mod wire;
@@ -93,6 +87,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::config::{NetworkConfig, NetworkMode, SaslConfig, SaslMechanism};
 use crate::base::{ChannelId, EventId, Kind, Timestamp, limits};
 use crate::chat::intent::Submission;
+use crate::chat::message::Link;
 use crate::node::Delivery;
 use crate::port::{
     Capabilities, Connector, Door, Fault, Handle, HistoryQuery, Outcome, Port, Range, Receipt, Refusal,
@@ -112,6 +107,8 @@ const HELD_WELL: Duration = Duration::from_secs(60);
 const UPWARD: usize = 256;
 /// Messages of each channel that are looked up at the start, so that replies and edits can be shown.
 const RECALLED: usize = 100;
+/// The same where other nodes hold the links, too: what they named is not named anew.
+const RECALLED_OF_OTHERS: usize = limits::HISTORY_MESSAGES;
 /// How long the end waits for the network to confirm what was said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -154,6 +151,7 @@ impl Network {
             owner,
             consent,
             ignore,
+            failover_with,
             ..
         } = &self.config;
         let invalid = |what: String| Fault::new(Kind::Invalid, format!("irc network {}: {what}", self.name));
@@ -185,6 +183,7 @@ impl Network {
             flood: flood.map(|flood| (flood.burst, flood.per_second)),
             consent: *consent,
             ignore: ignore.clone(),
+            failover_with: failover_with.clone(),
         })
     }
 }
@@ -244,12 +243,24 @@ enum Upward {
     Submit(Box<Submission>, u64),
     Remember(String, String),
     Report(u64, Outcome),
+    Ask(Link, Vec<u64>, u64),
 }
 
-/// What became of a wish, by its token.
-struct Answer {
-    token: u64,
-    result: Result<Option<EventId>, (Kind, String)>,
+/// An answer of the node, by its token.
+enum Answer {
+    /// What became of a wish.
+    Wish(u64, Result<Option<EventId>, (Kind, String)>),
+    /// Which events need nothing more to be brought over the link.
+    Settled(u64, Vec<bool>),
+}
+
+impl Answer {
+    fn give(self, session: &mut Session) {
+        match self {
+            Self::Wish(token, result) => session.answered(now(), token, result),
+            Self::Settled(token, settled) => session.settled(now(), token, &settled),
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -269,6 +280,8 @@ struct Running {
     handle: Handle,
     /// Linked channels whose history is still to be looked up.
     unknown: Vec<ChannelId>,
+    /// No other node holds these links.
+    is_alone: bool,
     teller: JoinHandle<()>,
     /// What has come out for the node and has no room in `upward` yet.
     backlog: VecDeque<Upward>,
@@ -283,7 +296,7 @@ impl Running {
         let (upward, requests) = mpsc::channel(UPWARD);
         let (told, answers) = mpsc::channel(UPWARD);
         let teller = tokio::spawn(tell_node(handle.clone(), requests, told));
-        let address = setup.network.clone();
+        let (address, is_alone) = (setup.network.clone(), setup.failover_with.is_empty());
         let mut session = Session::new(setup);
         session.restore(notes.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
         for channel in &channels {
@@ -303,6 +316,7 @@ impl Running {
             answers,
             handle,
             unknown,
+            is_alone,
             teller,
             backlog,
             lines,
@@ -349,7 +363,8 @@ impl Running {
     /// Looks up what was said last, to know it when somebody answers or changes it.
     async fn recall(&mut self) -> Option<()> {
         for channel in std::mem::take(&mut self.unknown) {
-            let (handle, range, limit) = (self.handle.clone(), Range::Latest, RECALLED);
+            let limit = if self.is_alone { RECALLED } else { RECALLED_OF_OTHERS };
+            let (handle, range) = (self.handle.clone(), Range::Latest);
             let query = HistoryQuery { channel, range, limit };
             let history = self.meanwhile(async move { handle.history(query).await }).await?.ok()?;
             history.iter().for_each(|news| self.session.recall(news));
@@ -368,9 +383,7 @@ impl Running {
                 permit = self.upward.reserve(), if !self.backlog.is_empty() => {
                     hand_up(permit.ok()?, &mut self.backlog);
                 }
-                Some(Answer { token, result }) = self.answers.recv() => {
-                    self.session.answered(now(), token, result);
-                }
+                Some(answer) = self.answers.recv() => answer.give(&mut self.session),
                 delivery = self.deliveries.recv() => self.session.deliver(now(), delivery?),
             }
             self.settle();
@@ -405,7 +418,7 @@ impl Running {
                     Ok(permit) => hand_up(permit, &mut self.backlog),
                     Err(_) => return End::Cancelled,
                 },
-                Some(Answer { token, result }) = self.answers.recv() => self.session.answered(now(), token, result),
+                Some(answer) = self.answers.recv() => answer.give(&mut self.session),
                 delivery = self.deliveries.recv(), if goodbye.is_none() => match delivery {
                     Some(delivery) => self.session.deliver(now(), delivery),
                     None => goodbye = Some(tokio::time::Instant::now() + GOODBYE),
@@ -437,6 +450,10 @@ impl Running {
                 Output::Close { kind, reason } => {
                     self.ending.get_or_insert((kind, reason));
                 }
+                Output::Ask { link, marks, token } => {
+                    self.backlog.push_back(Upward::Ask(link, marks, token));
+                }
+                Output::Inform(text) => tracing::info!(network = %self.name, "{text}"),
                 Output::Warn(text) => tracing::warn!(network = %self.name, "{text}"),
             }
         }
@@ -518,12 +535,18 @@ async fn tell_node(handle: Handle, mut requests: mpsc::Receiver<Upward>, told: m
                 let handed = match request {
                     None => return,
                     Some(Upward::Report(id, outcome)) => handle.report(id, outcome).await,
+                    Some(Upward::Ask(link, marks, token)) => {
+                        handle.settled_later(link, marks).await.map(|answer| {
+                            let answer = async move { Answer::Settled(token, answer.await.unwrap_or_default()) };
+                            answers.push_back(answer.boxed());
+                        })
+                    }
                     Some(Upward::Remember(key, value)) => handle.remember(key, value).await,
                     Some(Upward::Submit(submission, token)) => {
                         handle.submit_later(*submission).await.map(|answer| {
                             let answer = async move {
                                 let result = told_of(answer.await.unwrap_or(Err(Refusal::Stopping)));
-                                Answer { token, result }
+                                Answer::Wish(token, result)
                             };
                             answers.push_back(answer.boxed());
                         })

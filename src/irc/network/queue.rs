@@ -10,7 +10,10 @@ use crate::chat::message::Link;
 use crate::node::{Delivery, Outcome};
 
 use super::channel::State;
+use super::heard::Heard;
+use super::holders::Holders;
 use super::render::{Lines, Utterance};
+use super::strike::{Expected, Overheard};
 
 /// Deliveries of one channel that are held; the node keeps fewer under way
 /// (`limits::DELIVERY_WINDOW`), and what is more goes back to it.
@@ -50,13 +53,28 @@ pub(super) struct Channel {
     pub state: State,
     /// What the relay says for itself, before anything else.
     announcements: VecDeque<Utterance>,
-    waiting: VecDeque<Delivery>,
+    /// Which of the nodes that hold this link carries it.
+    pub holders: Holders,
+    /// What people said that no node is known to have taken in.
+    pub heard: Heard,
+    /// What other holders said here that fits no delivery yet.
+    overheard: Overheard,
+    waiting: VecDeque<Held>,
     /// The lines of the first of `waiting` that are still to be said, once it was begun.
     begun: Option<Lines>,
     said: VecDeque<Said>,
     /// After a `Retry` of this delivery, it and all after it come again: later ones that were
     /// under way already are forgotten until then.
     expects: Option<u64>,
+}
+
+/// A delivery that waits.
+#[derive(Debug)]
+struct Held {
+    delivery: Delivery,
+    /// Its lines as another holder says them, once one did speak.
+    expected: Option<Expected>,
+    since_ms: u64,
 }
 
 /// A line that was sent.
@@ -85,6 +103,9 @@ impl Channel {
             refusals: 0,
             state: State::default(),
             announcements: VecDeque::new(),
+            holders: Holders::default(),
+            heard: Heard::default(),
+            overheard: Overheard::default(),
             waiting: VecDeque::new(),
             begun: None,
             said: VecDeque::new(),
@@ -93,7 +114,7 @@ impl Channel {
     }
 
     /// Takes a delivery to hold.
-    pub fn push(&mut self, delivery: Delivery) -> Option<Report> {
+    pub fn push(&mut self, now_ms: u64, delivery: Delivery) -> Option<Report> {
         if self.expects.is_some_and(|expected| delivery.id > expected) {
             return None;
         }
@@ -102,8 +123,90 @@ impl Channel {
             self.expects = Some(delivery.id);
             return Some((delivery.id, retry(false, None, "too many messages wait for this channel")));
         }
-        self.waiting.push_back(delivery);
+        self.waiting.push_back(Held { delivery, expected: None, since_ms: now_ms });
         None
+    }
+
+    /// Another holder said a line here: strikes out the first delivery whose next line it is. Whatever the
+    /// same person said before has arrived, too. Makes the lines of a delivery where they are not made
+    /// yet, in every way that another holder may say them. `None` if it fits nothing: then it is kept for
+    /// deliveries to come. Else the event, and what is done.
+    pub fn strike(
+        &mut self,
+        now_ms: u64,
+        line: &Utterance,
+        mut expect: impl FnMut(&Delivery, &mut State) -> Expected,
+    ) -> Option<(EventId, Vec<Report>)> {
+        let begun = usize::from(self.begun.is_some());
+        let struck = self.waiting.iter_mut().enumerate().skip(begun).find_map(|(at, held)| {
+            let expected = held.expected.get_or_insert_with(|| expect(&held.delivery, &mut self.state));
+            expected.strike(line).map(|whole| (at, whole))
+        });
+        let Some((at, whole)) = struck else {
+            self.overheard.keep(now_ms, line.clone());
+            return None;
+        };
+        let event = self.waiting[at].delivery.news.event;
+        if let Some(expected) = &self.waiting[at].expected {
+            self.overheard.said_later(expected);
+        }
+        Some((event, self.done_up_to(at, whole)))
+    }
+
+    /// Looks whether another holder has said already what came last to be said.
+    pub fn recollect(&mut self, mut expect: impl FnMut(&Delivery, &mut State) -> Expected) -> Vec<Report> {
+        let begun = usize::from(self.begun.is_some());
+        if self.overheard.is_empty() || self.waiting.len() <= begun {
+            return Vec::new();
+        }
+        let at = self.waiting.len() - 1;
+        let held = &mut self.waiting[at];
+        let expected = held.expected.get_or_insert_with(|| expect(&held.delivery, &mut self.state));
+        match self.overheard.recollect(expected) {
+            Some(whole) => self.done_up_to(at, whole),
+            None => Vec::new(),
+        }
+    }
+
+    /// The delivery at a place was said, or begun, by another: so was what its author said before.
+    fn done_up_to(&mut self, at: usize, whole: bool) -> Vec<Report> {
+        let begun = usize::from(self.begun.is_some());
+        let author = self.waiting[at].delivery.news.author.identity;
+        let (mut done, mut place) = (Vec::new(), 0);
+        self.waiting.retain(|held| {
+            let is_done = place >= begun
+                && (place < at || (place == at && whole))
+                && held.delivery.news.author.identity == author;
+            if is_done {
+                done.push((held.delivery.id, Outcome::Delivered { external_id: None }));
+            }
+            place += 1;
+            !is_done
+        });
+        done
+    }
+
+    /// Deliveries that have waited for so long for another holder to say them, and were not begun.
+    pub fn overdue(&self, before_ms: u64) -> impl Iterator<Item = (u64, EventId)> + '_ {
+        let begun = usize::from(self.begun.is_some());
+        let old = self.waiting.iter().skip(begun).filter(move |held| held.since_ms <= before_ms);
+        old.map(|held| (held.delivery.id, held.delivery.news.event))
+    }
+
+    /// Another holder says that it has brought this delivery there.
+    pub fn settle(&mut self, delivery: u64) -> Option<Report> {
+        let begun = usize::from(self.begun.is_some());
+        let mut places = self.waiting.iter().enumerate().skip(begun);
+        let at = places.find(|(_, held)| held.delivery.id == delivery)?.0;
+        self.waiting.remove(at)?;
+        Some((delivery, Outcome::Delivered { external_id: None }))
+    }
+
+    /// Another carries from here on: what was begun may be gone on with by it.
+    pub fn step_down(&mut self) {
+        if let (Some(lines), Some(held)) = (self.begun.take(), self.waiting.front_mut()) {
+            held.expected = Some(Expected::rest(&held.delivery, lines));
+        }
     }
 
     /// Whether anything waits to be said.
@@ -150,10 +253,11 @@ impl Channel {
             return Some(line);
         }
         loop {
-            let delivery = self.waiting.front()?;
+            let Held { delivery, expected, .. } = self.waiting.front_mut()?;
             let (id, event) = (delivery.id, delivery.news.event);
             if self.begun.is_none() {
-                match render(delivery, &mut self.state) {
+                let rest = expected.take().and_then(Expected::into_rest);
+                match rest.map_or_else(|| render(delivery, &mut self.state), Ok) {
                     Ok(lines) => self.begun = Some(lines),
                     Err(reason) => {
                         self.waiting.pop_front();
@@ -218,7 +322,7 @@ impl Channel {
     /// waits, to come again in order.
     pub fn give_back(&mut self, after_ms: Option<u64>, reason: &str) -> Option<Report> {
         let uncertain = self.said.iter().map(|said| said.delivery).find(|delivery| *delivery != 0);
-        let id = uncertain.or_else(|| self.waiting.front().map(|delivery| delivery.id));
+        let id = uncertain.or_else(|| self.waiting.front().map(|held| held.delivery.id));
         self.said.clear();
         let id = id?;
         self.waiting.clear();
@@ -231,6 +335,7 @@ impl Channel {
     /// yet said stays here and is said after reconnecting.
     pub fn connection_lost(&mut self, reason: &str) -> Option<Report> {
         self.place = Place::Outside;
+        self.holders.left_them();
         if self.said.is_empty() { None } else { self.give_back(None, reason) }
     }
 }

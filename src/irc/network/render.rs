@@ -16,7 +16,7 @@ use crate::irc::proto::format::{html_to_irc, strip};
 use crate::irc::proto::split::split;
 
 /// A message delivered later than this after it was said bears the time it was said.
-const LATE_MS: u64 = 60_000;
+pub(super) const LATE_MS: u64 = 60_000;
 /// Characters of a name that are shown.
 const NAME_CHARS: usize = 32;
 /// Characters of a message that are quoted above a reply.
@@ -48,6 +48,18 @@ pub(super) enum Utterance {
         change: &'static str,
         argument: String,
     },
+}
+
+impl Utterance {
+    /// Whether both are the same to those who read them: ids are of no account.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Say { notice, text, .. }, Self::Say { notice: other_notice, text: other_text, .. }) => {
+                notice == other_notice && text == other_text
+            }
+            _ => self == other,
+        }
+    }
 }
 
 /// What there is to know when something is said.
@@ -237,6 +249,12 @@ pub(super) fn shown_name(name: &str) -> String {
         Some(first) => format!("{first}\u{200b}{}", graphemes.as_str()),
         None => "?".to_owned(),
     }
+}
+
+/// How lines about somebody begin.
+pub(super) fn leads(name: &str) -> [String; 2] {
+    let name = shown_name(name);
+    [format!("<{name}> "), format!("* {name} ")]
 }
 
 /// The beginning of a text, without codes and line breaks.

@@ -14,6 +14,7 @@
 
 mod batches;
 mod commands;
+mod failover;
 mod inbound;
 mod moderation;
 mod outbound;
@@ -75,6 +76,8 @@ pub(super) struct Setup {
     pub consent: Consent,
     /// Nicks that are not heard.
     pub ignore: Vec<String>,
+    /// Nicks of other nodes that hold the same links.
+    pub failover_with: Vec<String>,
 }
 
 /// What comes out.
@@ -100,8 +103,17 @@ pub(super) enum Output {
         kind: Option<Kind>,
         reason: String,
     },
+    /// Which of these events, by the first bytes of their ids, need nothing more to be brought over the
+    /// link? The answer comes to [`Session::settled`] with the same token.
+    Ask {
+        link: Link,
+        marks: Vec<u64>,
+        token: u64,
+    },
     /// One line for the log.
     Warn(String),
+    /// The same, of what is as it should be.
+    Inform(String),
 }
 
 /// The link to a network, over all its connections.
@@ -119,6 +131,12 @@ pub(super) struct Session {
     /// What becomes of wishes, by token.
     asked: BTreeMap<u64, Asked>,
     last_token: u64,
+    /// Questions of other holders, by token.
+    inquiries: BTreeMap<u64, failover::Inquiry>,
+    /// When something happened last.
+    awake: Timestamp,
+    /// Questions so far, ours and others'.
+    questions: u64,
     /// Whether the network has welcomed us at least once.
     pub welcomed: bool,
     /// The channel whose turn it is, so that all get theirs.
@@ -192,6 +210,9 @@ impl Session {
             notes: BTreeMap::new(),
             asked: BTreeMap::new(),
             last_token: 0,
+            inquiries: BTreeMap::new(),
+            awake: Timestamp(0),
+            questions: 0,
             welcomed: false,
             turn: String::new(),
             out: Vec::new(),
@@ -208,9 +229,14 @@ impl Session {
         self.known.note(news, &self.setup.network);
         if let What::Message(content) = &news.what
             && let Some(origin) = &content.origin
-            && matches!(&origin.link, Link::Irc { network, .. } if *network == self.setup.network)
+            && let Link::Irc { network, channel } = &origin.link
+            && *network == self.setup.network
         {
             self.known.named(news.event, &origin.external_id, false);
+            let key = self.fold(channel);
+            if let Some(channel) = self.channels.get_mut(&key) {
+                channel.heard.known(&origin.external_id);
+            }
         }
     }
 
@@ -253,6 +279,7 @@ impl Session {
             unechoed: false,
         });
         self.out.extend(opening.into_iter().map(Output::Send));
+        self.note_carriers();
     }
 
     /// The connection is gone.
@@ -267,6 +294,12 @@ impl Session {
                 channel.state.agreement = Agreement::Unasked;
             }
         }
+        self.note_carriers();
+    }
+
+    fn note_carriers(&mut self) {
+        let keys: Vec<String> = self.channels.keys().cloned().collect();
+        keys.iter().for_each(|key| self.note_carrier(key));
     }
 
     /// Whether lines are on the way that are not known to have arrived.
@@ -286,6 +319,7 @@ impl Session {
         if !self.channels.contains_key(&key) {
             let mut made = Channel::new(link.clone(), channel.clone(), id);
             self.restore_state(channel, &mut made.state);
+            made.holders.carrier = self.notes.get(&format!("carrier/{channel}")).cloned().unwrap_or_default();
             self.channels.insert(key, made);
         }
         self.pump(now);
@@ -305,9 +339,12 @@ impl Session {
 
     /// Something to carry to the network.
     pub fn deliver(&mut self, now: Timestamp, delivery: Delivery) {
+        self.is_awake(now);
         match &delivery.news.what {
             What::Linked(link) => self.link(now, link, delivery.news.channel),
             What::Unlinked(link) => self.unlink(now, link),
+            // What another node took in of a link that we hold, too.
+            What::Message(_) if delivery.id == 0 => return self.learned(&delivery.news),
             _ => return self.hold(now, delivery),
         }
         if delivery.id != 0 {
@@ -317,6 +354,7 @@ impl Session {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Timestamp) {
+        self.is_awake(now);
         let Some(line) = &mut self.line else { return };
         let silent = now.since_ms(line.heard);
         let fence_late = line.fences.front().is_some_and(|fence| now.since_ms(fence.sent) >= GONE_MS);
@@ -336,11 +374,15 @@ impl Session {
             line.ready = true;
         }
         self.departures(now);
+        if self.line.as_ref().is_some_and(|line| line.ready) {
+            self.watch(now);
+        }
         self.pump(now);
     }
 
     /// What became of a wish.
     pub fn answered(&mut self, now: Timestamp, token: u64, answer: Result<Option<EventId>, (Kind, String)>) {
+        self.is_awake(now);
         match (self.asked.remove(&token), answer) {
             (Some(Asked::Spoke { author, body, id, .. }), Ok(Some(event))) => {
                 self.known.keep(event, Sort::Words, &author, true, &body);
@@ -373,6 +415,9 @@ impl Session {
         let waits = !line.control.is_empty()
             || self.channels.values().any(|c| c.is_waiting())
             || self.is_unconfirmed();
+        if self.channels.values().any(|channel| channel.holders.is_behind) {
+            next = now.plus_ms(100);
+        }
         if waits && line.bucket.next_ms() > now.0 {
             next = next.min(Timestamp(line.bucket.next_ms()));
         }
@@ -381,6 +426,7 @@ impl Session {
 
     /// A message of the server.
     pub fn receive(&mut self, now: Timestamp, message: Message) {
+        self.is_awake(now);
         let Some(line) = &mut self.line else { return };
         line.heard = now;
         if let Command::PING(token, _) = &message.command {
@@ -414,7 +460,7 @@ impl Session {
         self.labelled(message);
         match &message.command {
             Command::Response(response, args) => return self.response(now, *response, args),
-            Command::PONG(a, b) => return self.pong(&[Some(a.as_str()), b.as_deref()]),
+            Command::PONG(a, b) => return self.pong(now, &[Some(a.as_str()), b.as_deref()]),
             Command::CAP(_, sub, a, b) => return self.capabilities(*sub, b.as_deref().or(a.as_deref())),
             Command::BATCH(reference, sort, args) => {
                 return self.batch(now, reference, sort.as_ref(), args.as_deref(), message);
@@ -442,7 +488,8 @@ impl Session {
         if matches!(message.prefix, Some(Prefix::Nickname(..))) {
             self.seen(nick, user, host, message);
         }
-        if self.in_batch(message) {
+        let is_done = !own && self.is_fellow(nick) && self.fellow_did(now, nick, message);
+        if is_done || self.in_batch(message) {
             return;
         }
         match &message.command {
@@ -629,7 +676,7 @@ impl Session {
     /// Whether this nick is one of those that are not heard.
     fn is_ignored(&self, nick: &str) -> bool {
         let key = self.fold(nick);
-        self.setup.ignore.iter().any(|ignored| self.fold(ignored) == key)
+        self.is_fellow(nick) || self.setup.ignore.iter().any(|ignored| self.fold(ignored) == key)
     }
 
     fn fold(&self, name: &str) -> String {

@@ -1,6 +1,10 @@
 //! Transcripts of sessions with a network. Lines that begin with `connect`, `lost`, `<`, `+`,
-//! `deliver`, `unlink`, `accept` and `refuse` go in; the others are what comes out. The last two
-//! answer the latest wish. What a wish's answer is waited for is told by nothing here.
+//! `deliver`, `learn`, `unlink`, `accept`, `refuse` and `settled` go in; the others are what comes out.
+//! `accept` and `refuse` answer the latest wish, `settled` the latest question; `learn` is what another
+//! node took in. What a wish's answer is waited for is told by nothing here.
+
+mod crowd;
+mod failover;
 
 use proptest::prelude::*;
 
@@ -27,6 +31,7 @@ fn setup() -> Setup {
         flood: None,
         consent: Consent::Given,
         ignore: Vec::new(),
+        failover_with: Vec::new(),
     }
 }
 
@@ -45,6 +50,8 @@ struct Run {
     transcript: Vec<String>,
     /// The latest wish.
     token: u64,
+    /// The latest question.
+    question: u64,
 }
 
 impl Run {
@@ -54,7 +61,7 @@ impl Run {
         for channel in channels {
             session.link(now, &link(channel), ChannelId([7; 32]));
         }
-        Self { session, now, transcript: Vec::new(), token: 0 }
+        Self { session, now, transcript: Vec::new(), token: 0, question: 0 }
     }
 
     fn input(&mut self, line: &str) {
@@ -71,6 +78,15 @@ impl Run {
             "deliver" => {
                 let [id, channel, name, text] = rest.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
                 self.deliver(id.parse().unwrap(), channel, name, Content::text(text));
+            }
+            "learn" => {
+                let [channel, name, id, text] = rest.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
+                let origin = Origin { link: link(channel), external_id: id.into(), said_at: self.now };
+                self.deliver(0, channel, name, Content { origin: Some(origin), ..Content::text(text) });
+            }
+            "settled" => {
+                let settled: Vec<bool> = rest.chars().map(|sign| sign == '1').collect();
+                self.session.settled(self.now, self.question, &settled);
             }
             "accept" => {
                 let event = EventId([rest.parse().unwrap(); 32]);
@@ -91,7 +107,10 @@ impl Run {
     }
 
     fn deliver_news(&mut self, id: u64, channel: &str, name: &str, what: What) {
-        let news = News { event: EventId([id as u8; 32]), ..news(name, self.now.0, what) };
+        let mut news = News { event: EventId([id as u8; 32]), ..news(name, self.now.0, what) };
+        if name != "alice" {
+            news.author.identity = Identity([name.as_bytes()[0]; 32]);
+        }
         let delivery = Delivery { id, link: Some(link(channel)), uncertain: false, news };
         self.session.deliver(self.now, delivery);
     }
@@ -114,6 +133,12 @@ impl Run {
             let line = match output {
                 Output::Send(message) => format!("> {}", message.to_string().trim_end()),
                 Output::Warn(text) => format!("warn {text}"),
+                Output::Inform(text) => format!("info {text}"),
+                Output::Ask { marks, token, .. } => {
+                    self.question = token;
+                    let marks: Vec<String> = marks.iter().map(|mark| (mark & 0xff).to_string()).collect();
+                    format!("ask about {}", marks.join(" ")).trim_end().to_owned()
+                }
                 Output::Close { kind, reason } => format!("close {kind:?} {reason}"),
                 Output::Report { delivery, outcome: Outcome::Delivered { external_id } } => {
                     format!("delivered {delivery} {}", external_id.unwrap_or_default()).trim_end().to_owned()
@@ -175,7 +200,8 @@ fn wish(actor: Actor, intent: Intent) -> String {
 }
 
 /// The words that begin what goes in.
-const INPUTS: [&str; 7] = ["connect", "lost", "<", "deliver", "unlink", "accept", "refuse"];
+const INPUTS: [&str; 9] =
+    ["connect", "lost", "<", "deliver", "learn", "unlink", "accept", "refuse", "settled"];
 
 fn check_with(setup: Setup, channels: &[&str], transcript: &str) {
     Run::new(setup, channels).check(transcript);
@@ -894,7 +920,8 @@ fn what_operators_said_outlasts_a_restart() {
         let mut session = Session::new(Setup { consent, ..setup() });
         session.restore(note(said));
         session.link(Timestamp(1_000_000), &link("#c"), ChannelId([7; 32]));
-        let mut run = Run { session, now: Timestamp(1_000_000), transcript: Vec::new(), token: 0 };
+        let mut run =
+            Run { session, now: Timestamp(1_000_000), transcript: Vec::new(), token: 0, question: 0 };
         for line in ["connect", "< :srv 001 relay :Welcome", "< :srv 422 relay :No MOTD"] {
             run.input(line);
         }

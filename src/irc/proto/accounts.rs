@@ -13,7 +13,9 @@ use crate::base::{Timestamp, codec};
 /// Accounts that one node keeps; a further one is refused.
 pub const ACCOUNTS: usize = 100_000;
 /// Bytes of a password.
-pub const PASSWORD_BYTES: usize = 300;
+pub const PASSWORD_BYTES: usize = 900;
+/// Bytes of an e-mail address (RFC 5321).
+const EMAIL_BYTES: usize = 254;
 /// Certificates of one account.
 pub const CERTIFICATES: usize = 8;
 /// Bytes of an account's note.
@@ -32,6 +34,8 @@ pub struct Account {
     /// SHA-256 of the certificates that prove it, in lower-case hex.
     pub certificates: Vec<String>,
     pub registered_at: Timestamp,
+    /// The address that its owner named, if any.
+    pub email: String,
     /// Whether its memberships outlive its last connection; `None` is as the node's settings say.
     pub always_on: Option<bool>,
 }
@@ -91,6 +95,14 @@ impl Accounts {
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
+}
+
+/// Whether a word could be an e-mail address.
+pub fn is_email(word: &str) -> bool {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control();
+    let parts = word.rsplit_once('@').filter(|(who, home)| !who.is_empty() && home.contains('.'));
+    let home = parts.map_or("", |(_, home)| home);
+    word.len() <= EMAIL_BYTES && !word.contains(is_odd) && home.split('.').all(|label| !label.is_empty())
 }
 
 impl Account {

@@ -6,6 +6,10 @@ use std::fmt;
 
 /// Bytes of a line without tags, CR LF included.
 pub const LINE_BYTES: usize = 512;
+/// The same of a line that brings a password: SASL takes longer ones than would fit.
+pub const PASSWORD_LINE_BYTES: usize = 1024;
+/// Commands that do.
+const WITH_PASSWORD: [&str; 4] = ["REGISTER", "NS", "NICKSERV", "PASS"];
 /// Bytes of the tags a client may send, `@` and the space included (IRCv3 message-tags).
 pub const CLIENT_TAG_BYTES: usize = 4096;
 /// Bytes of a source that are written: more than any nick, user and host come to, and so few that a
@@ -247,9 +251,11 @@ impl Lines {
         }
         self.partial.extend_from_slice(bytes);
         // One more for the CR that may be under way.
-        if self.partial.len() > CLIENT_TAG_BYTES + LINE_BYTES
-            || (self.partial.first() != Some(&b'@') && self.partial.len() >= LINE_BYTES)
-        {
+        let is_too_long = match self.partial.first() {
+            Some(b'@') => self.partial.len() > CLIENT_TAG_BYTES + PASSWORD_LINE_BYTES,
+            _ => self.partial.len() >= LINE_BYTES && self.partial.len() >= limit_of(&self.partial),
+        };
+        if is_too_long {
             self.skipping = true;
             self.partial.clear();
         }
@@ -265,10 +271,10 @@ impl Lines {
         }
         if bytes.first() == Some(&b'@') {
             let tags = bytes.iter().position(|b| *b == b' ').map_or(bytes.len(), |at| at + 1);
-            if tags > CLIENT_TAG_BYTES || bytes.len() - tags > LINE_BYTES - 2 {
+            if tags > CLIENT_TAG_BYTES || bytes.len() - tags > limit_of(&bytes[tags..]) - 2 {
                 return self.ready.push_back(Input::TooLong);
             }
-        } else if bytes.len() > LINE_BYTES - 2 {
+        } else if bytes.len() > limit_of(&bytes) - 2 {
             return self.ready.push_back(Input::TooLong);
         }
         match std::str::from_utf8(&bytes) {
@@ -283,6 +289,13 @@ impl Lines {
             }
         }
     }
+}
+
+/// Bytes that a line may have which begins like this, CR LF included.
+fn limit_of(line: &[u8]) -> usize {
+    let command = line.split(|byte| *byte == b' ').next().unwrap_or(line);
+    let brings_one = WITH_PASSWORD.iter().any(|name| command.eq_ignore_ascii_case(name.as_bytes()));
+    if brings_one { PASSWORD_LINE_BYTES } else { LINE_BYTES }
 }
 
 #[cfg(test)]
@@ -336,6 +349,17 @@ mod tests {
         let exact = |n: usize| lines(format!("{}\r\n", "A".repeat(n)).as_bytes()).remove(0);
         assert!(matches!(exact(510), Input::Line(_)));
         assert_eq!(exact(511), Input::TooLong);
+        let password = |command: &str, bytes: usize| {
+            lines(format!("{command} {}\r\n", "x".repeat(bytes - command.len() - 1)).as_bytes()).remove(0)
+        };
+        for command in ["NS", "@a=b nickserv", "register"] {
+            let tags = if command.starts_with('@') { 5 } else { 0 };
+            assert!(matches!(password(command, 1022 + tags), Input::Line(_)), "{command}");
+            assert_eq!(password(command, 1023 + tags), Input::TooLong, "{command}");
+            assert_eq!(password(command, 20_000), Input::TooLong, "{command}");
+        }
+        assert_eq!(password("NSX", 511), Input::TooLong);
+        assert_eq!(password("@a=b NSX", 516), Input::TooLong);
         let tagged = |n: usize| lines(format!("@{} PING\r\n", "a".repeat(n)).as_bytes()).remove(0);
         assert!(matches!(tagged(4094), Input::Line(_)));
         assert_eq!(tagged(4095), Input::TooLong);

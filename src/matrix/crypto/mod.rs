@@ -40,6 +40,10 @@ pub(super) const SEALED: &str = "sealed/";
 const OPEN: usize = 128;
 /// What we send ourselves, to see whether the homeserver hands it on.
 const CHECK: &str = "org.multichat.check";
+/// The file beside the keys that says what came of it last.
+pub(super) const STATE: &str = "state";
+/// What it says when all is well.
+pub(super) const WORKS: &str = "works";
 /// How long that may take.
 const CHECK_FOR: Duration = Duration::from_secs(20);
 
@@ -91,11 +95,21 @@ impl Crypto {
         Self { hs, names, handle, cabinet, rooms, open, untended, tend, checked }
     }
 
-    /// Makes the bot's device, and sees whether the homeserver hands on what is sent to it.
+    /// Makes the bot's device, and sees whether the homeserver hands on what is sent to it. What came of
+    /// it is left for `doctor` to read.
     ///
     /// # Errors
     /// What is wrong, in one line with what to do.
-    pub async fn start(&self) -> Result<(), String> {
+    pub async fn check(&self) -> Result<(), String> {
+        let checked = self.send_and_hear().await;
+        let state = checked.as_ref().map_or_else(String::as_str, |()| WORKS);
+        if let Err(error) = tokio::fs::write(self.cabinet.folder.join(STATE), state).await {
+            tracing::debug!(%error, "how it is with encrypted rooms could not be noted");
+        }
+        checked
+    }
+
+    async fn send_and_hear(&self) -> Result<(), String> {
         let bot = self.established(self.names.bot()).await.map_err(|error| error.to_string())?;
         let came = self.checked.notified();
         let (user, device) = (bot.user().to_owned(), bot.id().to_owned());
@@ -110,7 +124,7 @@ impl Crypto {
                         msc3202_transaction_extensions: true} in homeserver.yaml, and restart it"
                 .to_owned());
         }
-        tracing::info!(device = bot.id(), "encrypted rooms can be read");
+        tracing::debug!(device = bot.id(), "encrypted rooms can be read");
         Ok(())
     }
 

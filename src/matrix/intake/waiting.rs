@@ -12,9 +12,13 @@ use crate::matrix::proto::sealed;
 /// What the keys of notes about them begin with.
 const WAITING: &str = "waiting/";
 /// Events that are kept; beyond it the oldest session gives way.
-const EVENTS: usize = 1_000;
+const EVENTS: usize = 256;
 /// After so long the room is told.
 const TELL_AFTER: Duration = Duration::from_secs(15);
+/// For so long a room is not told again about the same sender.
+const TOLD_FOR: Duration = Duration::from_secs(10 * 60);
+/// Rooms and senders of which it is remembered when it was told.
+const TOLD: usize = 1_000;
 /// After so long they are given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -23,6 +27,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Waiting {
     /// By room and session.
     sessions: BTreeMap<(String, String), Session>,
+    /// By room and sender.
+    told: BTreeMap<(String, String), Instant>,
 }
 
 struct Session {
@@ -106,20 +112,23 @@ impl Waiting {
         });
     }
 
-    /// The first event of each session that waits for long, once.
+    /// The first event of each session that waits for long, once, and not of the same sender all the time.
     pub fn overdue(&mut self, now: Instant) -> Vec<Overdue> {
-        let mut overdue = Vec::new();
+        let mut overdue: Vec<Overdue> = Vec::new();
+        self.told.retain(|_, told| now.duration_since(*told) < TOLD_FOR);
         for ((room, _), session) in &mut self.sessions {
             if session.told || now.duration_since(session.since) < TELL_AFTER {
                 continue;
             }
             session.told = true;
-            let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
-            overdue.extend(session.events.first().map(|event| Overdue {
-                room: room.clone(),
-                event_id: text(event, "event_id"),
-                sender: text(event, "sender"),
-            }));
+            let Some(event) = session.events.first() else { continue };
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            let about = (room.clone(), text("sender"));
+            if self.told.len() >= TOLD || self.told.contains_key(&about) {
+                continue;
+            }
+            self.told.insert(about, now);
+            overdue.push(Overdue { room: room.clone(), event_id: text("event_id"), sender: text("sender") });
         }
         overdue
     }
@@ -182,8 +191,13 @@ mod tests {
         let told = Overdue { room: "!r:x".into(), event_id: "$1".into(), sender: "@a:x".into() };
         assert_eq!(waiting.overdue(later), [told]);
         assert!(waiting.overdue(later).is_empty());
+        waiting.add(&event(3, "t"));
+        let once_more = |waiting: &mut Waiting, after| waiting.overdue(later + TELL_AFTER + after).len();
+        assert_eq!(once_more(&mut waiting, Duration::ZERO), 0, "the same sender");
+        waiting.add(&event(4, "u"));
+        assert_eq!(once_more(&mut waiting, TOLD_FOR), 1);
         assert!(waiting.given_up(later).is_empty());
-        assert_eq!(waiting.given_up(Instant::now() + GIVE_UP_AFTER).len(), 2);
+        assert_eq!(waiting.given_up(Instant::now() + GIVE_UP_AFTER).len(), 4);
         assert_eq!(waiting.len(), 0);
     }
 

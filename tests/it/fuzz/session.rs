@@ -55,6 +55,7 @@ impl World {
             guests,
             registration: kind & 16 == 0,
             before_connect: kind & 32 == 32,
+            email: kind & 48 == 32,
             always_on: kind & 64 == 64,
             opers: vec![("root".into(), "toor".into())],
             motd: vec!["Be kind.".into()],

@@ -14,6 +14,7 @@ use multichat::base::config::EncryptionConfig;
 use multichat::cli::demo::irc_user::{IrcUser, Line};
 use multichat::cli::demo::matrix_user::{Heard, MatrixUser};
 use multichat::cli::demo::nodes::{self, MatrixSide};
+use multichat::matrix::encryption_state;
 use serde_json::{Value, json};
 
 use super::attachments::{fetch, upload};
@@ -183,8 +184,37 @@ async fn an_encrypted_room_speaks_with_irc_and_another_node() {
     dave_client.say(&room, "dave was here").await.unwrap();
     carol.wait_for("dave", PATIENCE, |line| line.mentions("#vault", "dave was here")).await.unwrap();
 
-    // Killed and started again, it goes on with the same keys.
+    // Who left is given no keys: back in the room, dave cannot read what was said meanwhile.
+    dave.call("POST", &format!("rooms/{room}/leave"), json!({})).await;
+    let left = |line: &Line| line.command == "PART" && line.from.starts_with("dave");
+    carol.wait_for("dave's leaving", PATIENCE, left).await.unwrap();
+    carol.say("#vault", "not for dave").unwrap();
+    reads(&client, &room, "not for dave").await;
+    alice.call("POST", &format!("rooms/{room}/invite"), json!({"user_id": dave.id})).await;
+    dave_client.join(&room).await.unwrap();
+    eventually("carol is read by dave again", async || {
+        carol.say("#vault", "dave is back").unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        dave_client.heard().iter().any(|heard| heard.body == "dave is back").then_some(())
+    })
+    .await;
+    let read = dave_client.messages(&room, 200).await.unwrap();
+    let has = |words: &str| read.iter().any(|(_, body)| body == words);
+    assert!(has("for dave too") && has("dave is back") && !has("not for dave"), "{read:?}");
+    let meanwhile = dave.events(&room, "m.room.encrypted").await;
+    assert!(meanwhile.len() > read.len(), "he has the event, and not its key");
+
+    // Killed in the middle of it and started again, it goes on with the same keys, and says nothing twice.
+    for number in 0..20 {
+        carol.say("#vault", &format!("line {number}")).unwrap();
+    }
+    reads(&client, &room, "line 3").await;
     house.node.restart().await;
+    reads(&client, &room, "line 19").await;
+    let mut lines: Vec<String> = client.heard().into_iter().map(|heard| heard.body).collect();
+    lines.retain(|body| body.starts_with("line "));
+    assert_eq!(lines, (0..20).map(|number| format!("line {number}")).collect::<Vec<_>>());
+    assert_eq!(encryption_state(&house.run.join("node/data")), Some(Ok(())));
     client.say(&room, "after the restart").await.unwrap();
     carol
         .wait_for("the restart", PATIENCE, |line| line.mentions("#vault", "after the restart"))

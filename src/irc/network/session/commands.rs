@@ -55,9 +55,12 @@ impl Session {
     pub(super) fn ask_consent(&mut self, now: Timestamp, key: &str) {
         let Some(line) = &self.line else { return };
         let own = line.support.fold(&line.nick);
-        let alone = self.people.of_channel(key).all(|(nick, _)| *nick == own);
+        let alone = self.people.of_channel(key).all(|(nick, _)| *nick == own || self.is_fellow(nick));
         let founded = alone && self.is_operator(&own, key);
         let about = self.about();
+        if !self.carries(key) {
+            return;
+        }
         let Some(channel) = self.channels.get_mut(key) else { return };
         if channel.state.agreement != Agreement::Unasked {
             return;
@@ -93,27 +96,27 @@ impl Session {
         let (verb, name) = (verb.to_ascii_lowercase(), name.trim());
         match verb.as_str() {
             "allow" | "stop" | "mute" | "unmute" if !self.is_operator(nick, key) => {
-                self.answer(now, nick, format!("only operators of {key} may say that"));
+                self.answer(now, key, nick, format!("only operators of {key} may say that"));
             }
             "allow" => self.allow(now, nick, key),
             "stop" => self.stop(now, nick, key),
             "mute" => self.mute(now, nick, key, name),
             "unmute" => self.unmute(now, nick, key, name),
-            "about" => self.answer(now, nick, self.about()),
+            "about" => self.answer(now, key, nick, self.about()),
             "who" => {
                 let voices = self.channels.get(key).map(|channel| &channel.state).into_iter();
                 let names: Vec<String> = voices.flat_map(State::voices).take(SHOWN).map(shown_name).collect();
                 let text = if names.is_empty() { "nobody so far".to_owned() } else { names.join(", ") };
-                self.answer(now, nick, format!("spoke in {key}: {text}"));
+                self.answer(now, key, nick, format!("spoke in {key}: {text}"));
             }
-            _ => self.answer(now, nick, HELP.to_owned()),
+            _ => self.answer(now, key, nick, HELP.to_owned()),
         }
         true
     }
 
-    /// Answers one person, and not without end.
-    fn answer(&mut self, now: Timestamp, nick: &str, text: String) {
-        if self.line.as_mut().is_some_and(|line| line.ctcp.take(now.0)) {
+    /// Answers one person, and not without end. Of several relays in a channel, one does.
+    fn answer(&mut self, now: Timestamp, key: &str, nick: &str, text: String) {
+        if self.carries(key) && self.line.as_mut().is_some_and(|line| line.ctcp.take(now.0)) {
             self.tell(nick, text);
         }
     }
@@ -129,12 +132,15 @@ impl Session {
 
     fn allow(&mut self, now: Timestamp, nick: &str, key: &str) {
         let who = self.who_says(nick);
+        let carries = self.carries(key);
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.state.agreement = Agreement::Given;
-        channel.announce(format!(
-            "{} is carried from now on, as {nick} allowed; `!mc stop` ends it",
-            channel.name
-        ));
+        if carries {
+            channel.announce(format!(
+                "{} is carried from now on, as {nick} allowed; `!mc stop` ends it",
+                channel.name
+            ));
+        }
         let key = consent_note(&channel.link);
         self.out.push(Output::Remember { key, value: format!("allow {} {who}", now.0) });
     }
@@ -155,25 +161,31 @@ impl Session {
 
     fn mute(&mut self, now: Timestamp, nick: &str, key: &str, name: &str) {
         let who = self.who_says(nick);
+        let carries = self.carries(key);
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some((identity, name)) = channel.state.named(name) else {
-            return self.answer(now, nick, format!("nobody of the name {name} spoke in {key}"));
+            return self.answer(now, key, nick, format!("nobody of the name {name} spoke in {key}"));
         };
         if !channel.state.mute(identity) {
-            return self.answer(now, nick, "too many are muted here".into());
+            return self.answer(now, key, nick, "too many are muted here".into());
         }
-        channel.announce(format!("what {} says is not carried here any more", shown_name(&name)));
+        if carries {
+            channel.announce(format!("what {} says is not carried here any more", shown_name(&name)));
+        }
         let key = format!("{}/{identity}", note("mute", &channel.link));
         self.out.push(Output::Remember { key, value: format!("{} {who}", now.0) });
     }
 
     fn unmute(&mut self, now: Timestamp, nick: &str, key: &str, name: &str) {
+        let carries = self.carries(key);
         let Some(channel) = self.channels.get_mut(key) else { return };
         let found = channel.state.named(name).filter(|(identity, _)| channel.state.muted.remove(identity));
         let Some((identity, name)) = found else {
-            return self.answer(now, nick, format!("nobody of the name {name} is muted in {key}"));
+            return self.answer(now, key, nick, format!("nobody of the name {name} is muted in {key}"));
         };
-        channel.announce(format!("what {} says is carried here again", shown_name(&name)));
+        if carries {
+            channel.announce(format!("what {} says is carried here again", shown_name(&name)));
+        }
         let key = format!("{}/{identity}", note("mute", &channel.link));
         self.out.push(Output::Remember { key, value: String::new() });
     }

@@ -3,12 +3,13 @@
 
 use irc::proto::{Command, Message};
 
-use super::{Asked, CONTROL, Session, report_output};
+use super::{CONTROL, Session, report_output};
 use crate::base::{EventId, Timestamp, limits};
-use crate::chat::intent::{ChannelRef, Intent, Submission};
+use crate::chat::intent::Intent;
 use crate::chat::message::{Content, Envelope, Origin, Relation, Style};
 use crate::irc::network::channel::Agreement;
 use crate::irc::network::clock;
+use crate::irc::network::heard::Spoken;
 use crate::irc::proto::format::{irc_to_html, strip};
 
 impl Session {
@@ -76,30 +77,19 @@ impl Session {
             return;
         }
         line.taken_in += 1;
-        let made_id = || format!("{}-{}", line.since.0, line.taken_in);
-        let id = tag(message, "msgid").map(str::to_owned);
-        let external_id = id.clone().unwrap_or_else(made_id);
-        let said_at = tag(message, "time").and_then(clock::parse).unwrap_or(now).min(now);
+        let said_at = tag(message, "time").and_then(clock::parse).map(|at| at.min(now));
+        let said_at = said_at.unwrap_or_else(|| channel.heard.moment(now));
         channel.state.heard_until = channel.state.heard_until.max(Some(said_at));
-        let via = Some(channel.link.clone());
-        let origin = Some(Origin { link: channel.link.clone(), external_id, said_at });
-        let channel = ChannelRef::Id(channel.id);
-        let is_words = !matches!(content.envelope.relation, Some(Relation::Reaction(_)));
-        let (author, body) = (nick.to_owned(), content.body.clone());
-        let nick_key = line.support.fold(nick);
-        self.people.speaks(&nick_key, &key);
-        let actor = self.person(nick);
-        // Who was put out and came back is in again, where the channel lets them: speaking alone, from
-        // the seat they had, would not do.
-        if self.people.is_new(&nick_key, &key) {
-            let intent = Intent::JoinChannel { channel: channel.clone(), create: false };
-            let (actor, via) = (actor.clone(), via.clone());
-            self.wish(Submission { actor, intent, via, join_first: false, tag: 0 }, None);
+        let mut external_id = tag(message, "msgid").map(str::to_owned).unwrap_or_default();
+        let is_named = !external_id.is_empty();
+        let alone = self.setup.failover_with.is_empty();
+        if alone && !is_named {
+            external_id = format!("{}-{}", line.since.0, line.taken_in);
         }
-        let intent = Intent::SendMessage { channel, content: Content { origin, ..content } };
-        let submission = Submission { actor, intent, via, join_first: true, tag: 0 };
-        let asked = Asked::Spoke { channel: key, nick: nick_key, author, body, id };
-        self.wish(submission, Some(asked).filter(|_| is_words));
+        let origin = Some(Origin { link: channel.link.clone(), external_id, said_at });
+        let content = Content { origin, ..content };
+        let spoken = Spoken::new(now, line.support.fold(nick), nick.to_owned(), content, is_named);
+        if alone { self.hand_in(&key, spoken) } else { self.spoken(now, &key, spoken) }
     }
 
     /// The message that a line answers, where it says so and we know it.

@@ -30,6 +30,8 @@ impl Session {
         if whom_key == line.support.fold(&line.nick) {
             return self.put_out(now, channel, format!("kicked by {by}: {reason}"));
         }
+        self.fellow_gone(now, &whom_key, Some(&key));
+        let Some(line) = &self.line else { return };
         let by_us = line.support.fold(by) == line.support.fold(&line.nick);
         if let Some(account) = self.member(&whom_key, &key) {
             let user = self.people.get(&whom_key).cloned().unwrap_or_default();
@@ -112,7 +114,9 @@ impl Session {
         }
         if accounts.len() > BANNED_AT_ONCE {
             let text = format!("{key}: the ban {mask} means {} people and stays here", accounts.len());
-            return self.tell(by, text);
+            return if self.carries(key) {
+                self.tell(by, text)
+            };
         }
         for account in &accounts {
             let (reason, what) = (format!("banned as {mask}"), format!("the ban {mask}"));
@@ -172,7 +176,8 @@ impl Session {
         intent: impl FnOnce(ChannelRef) -> Intent,
     ) {
         let Some(channel) = self.channels.get(key) else { return };
-        if channel.state.agreement != Agreement::Given || !self.is_person(by) || self.is_ignored(by) {
+        let agreed = channel.state.agreement == Agreement::Given;
+        if !agreed || !self.carries(key) || !self.is_person(by) || self.is_ignored(by) {
             return;
         }
         let (id, via) = (channel.id, Some(channel.link.clone()));

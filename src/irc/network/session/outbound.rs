@@ -6,6 +6,7 @@ use std::ops::Bound;
 use irc::proto::message::Tag;
 use irc::proto::{Command, Message};
 
+use super::failover::AWAKE;
 use super::{
     BATCH, ECHO_PATIENCE_MS, Fence, JOIN_PATIENCE_MS, MUTED_MS, Output, REJOIN_FIRST_MS, REJOIN_MAX_MS,
     SILENCE_MS, Session, UNCONFIRMED, report_output,
@@ -37,7 +38,9 @@ impl Session {
         self.out.push(Output::Warn(format!("{reason}; trying again in {} s", wait_ms / 1000)));
         let report = channel.give_back(Some(wait_ms), &reason);
         channel.place = Place::Refused { until_ms: now.0 + wait_ms, reason };
+        channel.holders.left_them();
         self.out.extend(report.map(report_output));
+        self.note_carrier(&key);
     }
 
     /// The channel does not take our lines.
@@ -66,14 +69,18 @@ impl Session {
             let reason = format!("{name} is no channel of {}", self.setup.network);
             return self.out.push(report_output((delivery.id, Outcome::Failed { reason })));
         };
-        let mut report = channel.push(delivery);
+        let mut report = channel.push(now.0, delivery);
         if let Place::Refused { until_ms, reason } = &channel.place
             && channel.state.agreement != Agreement::Stopped
         {
             let (wait_ms, reason) = (until_ms.saturating_sub(now.0), reason.clone());
             report = report.or_else(|| channel.give_back(Some(wait_ms), &reason));
         }
+        let is_held = report.is_none();
         self.out.extend(report.map(report_output));
+        if is_held {
+            self.recollect(&key);
+        }
         self.pump(now);
     }
 
@@ -142,8 +149,10 @@ impl Session {
             return None;
         }
         // Once the operators said no, what waits is reported as not carried, wherever we are.
+        let alone = self.setup.failover_with.is_empty();
         let speaks = |channel: &Channel| match (&channel.place, channel.state.agreement) {
             (_, Agreement::Stopped) => channel.has_deliveries(),
+            (Place::Joined { .. }, _) if !(alone || channel.holders.carries()) => false,
             (Place::Joined { .. }, Agreement::Unasked) => channel.has_announcements(),
             (Place::Joined { .. }, _) => channel.is_waiting(),
             _ => false,
@@ -157,13 +166,9 @@ impl Session {
     /// Says the next line of a channel, if its deliveries have one left.
     pub(super) fn say(&mut self, now: Timestamp, key: String) -> bool {
         let operator = self.line.as_ref().is_some_and(|line| self.is_operator(&line.nick, &key));
-        let Some(line) = &mut self.line else { return false };
-        let Some(channel) = self.channels.get_mut(&key) else { return false };
-        let own = line.user_host.as_deref().map_or(10 + 1 + 63, str::len);
-        let name = channel.name.clone();
-        // ":nick!user@host PRIVMSG #channel :text\r\n", as the others receive it.
-        let frame = 1 + line.nick.len() + 1 + own + " PRIVMSG ".len() + name.len() + " :\r\n".len();
-        let room = line.support.line_len.saturating_sub(frame);
+        let Some(name) = self.channels.get(&key).map(|channel| channel.name.clone()) else { return false };
+        let Some(room) = self.line.as_ref().map(|line| self.room(line, &name)) else { return false };
+        let (Some(line), Some(channel)) = (&mut self.line, self.channels.get_mut(&key)) else { return false };
         let (link, known, people) = (channel.link.clone(), &mut self.known, &self.people);
         let network = self.setup.network.as_str();
         let mut done = Vec::new();
@@ -231,7 +236,10 @@ impl Session {
         self.out.push(Output::Send(Command::PING(format!("mc{number}"), None).into()));
     }
 
-    pub(super) fn pong(&mut self, tokens: &[Option<&str>]) {
+    pub(super) fn pong(&mut self, now: Timestamp, tokens: &[Option<&str>]) {
+        if tokens.contains(&Some(AWAKE)) {
+            return self.awoke(now);
+        }
         let Some(line) = &mut self.line else { return };
         let number = tokens.iter().flatten().find_map(|token| token.strip_prefix("mc")?.parse::<u64>().ok());
         let Some(fence) =

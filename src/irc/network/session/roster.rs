@@ -52,6 +52,9 @@ impl Session {
                 if own {
                     return self.joined(now, channel);
                 }
+                if self.is_fellow(nick) {
+                    self.fellow_came(now, nick, &channel_key);
+                }
                 self.people.arrived(&key, &channel_key);
                 if let (Some(account), Some(user)) = (account, self.people.meet(&key, nick)) {
                     user.services = Some(account.clone()).filter(|account| account != "*");
@@ -65,12 +68,14 @@ impl Session {
                 let channel = self.fold(channel);
                 let reason = strip(reason.as_deref().unwrap_or_default());
                 self.people.part(&key, Some(&channel), &reason, false, now.0);
+                self.fellow_gone(now, &key, Some(&channel));
             }
             Command::KICK(channel, whom, reason) => self.kicked(now, nick, channel, whom, reason.as_deref()),
             Command::QUIT(reason) => {
                 let reason = strip(reason.as_deref().unwrap_or_default());
                 let split = is_split(&reason) || self.is_netsplit(message);
                 self.people.part(&key, None, &reason, split, now.0);
+                self.fellow_gone(now, &key, None);
             }
             Command::NICK(new) => {
                 let to = self.fold(new);
@@ -78,6 +83,7 @@ impl Session {
                 if let Some(line) = self.line.as_mut().filter(|_| own) {
                     line.nick = new.clone();
                 }
+                if own { self.note_carriers() } else { self.fellow_renamed(now, &key, &to) }
             }
             Command::ACCOUNT(account) => {
                 if let Some(user) = self.people.meet(&key, nick) {
@@ -104,6 +110,8 @@ impl Session {
         let key = self.fold(name);
         let Some(channel) = self.channels.get_mut(&key) else { return };
         channel.place = Place::Joined { since_ms: now.0 };
+        channel.holders.left_them();
+        channel.heard.comes();
         (channel.state.topic, channel.state.topic_locked) = (None, None);
         let heard_until = channel.state.heard_until;
         self.people.list(&key);
@@ -131,6 +139,11 @@ impl Session {
             let signs = &entry[..entry.len() - rest.len()];
             let (nick, user_host) = rest.split_once('!').map_or((rest, None), |(n, uh)| (n, Some(uh)));
             let person = line.support.fold(nick);
+            if self.is_fellow(nick)
+                && let Some(channel) = self.channels.get_mut(&key)
+            {
+                channel.holders.is_here(&person);
+            }
             self.people.seat(&person, nick, &key, signs);
             if let (Some(user_host), Some(user)) = (user_host, self.people.meet(&person, nick)) {
                 user.user_host = Some(user_host.to_owned());
@@ -143,6 +156,10 @@ impl Session {
         let key = self.fold(channel);
         self.people.listed(&key, now.0);
         self.departures(now);
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.holders.listed();
+        }
+        self.reconsider(now, &key);
         self.ask_consent(now, &key);
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Effect, Hub, direct::Direct};
 use crate::base::config::Guests;
-use crate::irc::proto::accounts::{ACCOUNTS, Account, CERTIFICATES, PASSWORD_BYTES, Verifier};
+use crate::irc::proto::accounts::{ACCOUNTS, Account, CERTIFICATES, PASSWORD_BYTES, Verifier, is_email};
 use crate::irc::proto::caps::Cap;
 use crate::irc::proto::casemap::fold;
 use crate::irc::proto::line::Line;
@@ -63,7 +63,8 @@ pub enum Wait {
     /// A password of this account, and how it was given.
     Login(String, Via),
     /// A name, and how it is to be registered.
-    Register(String, Via),
+    /// The name, and the e-mail address.
+    Register(String, String, Via),
     /// The new account is durable.
     Registered(Box<Account>, Via),
     /// A changed account is durable.
@@ -110,10 +111,10 @@ impl Hub {
         match (wait, done) {
             (Wait::Login(account, via), Done::Verified(true)) => self.logged_in(client, &account, via),
             (Wait::Login(_, via), _) => self.login_failed(client, via),
-            (Wait::Register(name, via), Done::Hashed { hash, scram }) => {
-                self.add_account(client, (&name, via), hash, scram);
+            (Wait::Register(name, email, via), Done::Hashed { hash, scram }) => {
+                self.add_account(client, (&name, email, via), hash, scram);
             }
-            (Wait::Register(name, via), _) => {
+            (Wait::Register(name, _, via), _) => {
                 self.registration_failed(client, via, ("TEMPORARILY_UNAVAILABLE", &name), "Try again later");
             }
             (Wait::Registered(account, via), _) => self.registered(client, *account, via),
@@ -420,7 +421,7 @@ impl Hub {
 
     /// `REGISTER <account> <email> <password>` (draft/account-registration).
     pub(super) fn register_account(&mut self, client: ClientId, line: &Line) {
-        let [name, _email, password, ..] = line.params.as_slice() else { return };
+        let [name, email, password, ..] = line.params.as_slice() else { return };
         let connected = self.person_of(client).is_some();
         let refused =
             self.sessions.get_mut(&client).and_then(|session| session.greeting()?.refused_nick.clone());
@@ -441,7 +442,7 @@ impl Hub {
         if !connected && called == "*" {
             return self.registration_failed(client, Via::Command, ("NEED_NICK", &name), "Send NICK first");
         }
-        self.begin_registration(client, &name, password, Via::Command);
+        self.begin_registration(client, (&name, email), password, Via::Command);
     }
 
     pub(super) fn verify_account(&mut self, client: ClientId, line: &Line) {
@@ -450,8 +451,15 @@ impl Hub {
         self.standard(client, "FAIL", &["VERIFY", "INVALID_CODE", &name], why);
     }
 
-    /// Registers a name with a password, if it may be.
-    pub(super) fn begin_registration(&mut self, client: ClientId, name: &str, password: &str, via: Via) {
+    /// Registers a name with a password, if it may be; the e-mail address `*` is none.
+    pub(super) fn begin_registration(
+        &mut self,
+        client: ClientId,
+        (name, email): (&str, &str),
+        password: &str,
+        via: Via,
+    ) {
+        let is_given = email != "*" && !email.is_empty();
         let login = match self.sessions.get(&client).map(|session| &session.stage) {
             Some(Stage::Active(person)) => self.users.get(person).and_then(|user| user.account.clone()),
             Some(Stage::Registering(greeting)) => greeting.login.clone(),
@@ -473,15 +481,19 @@ impl Hub {
         } else if self.accounts.len() >= ACCOUNTS {
             Some(("TEMPORARILY_UNAVAILABLE", "There are too many accounts"))
         } else if password.is_empty() || password.len() > PASSWORD_BYTES || password == "*" {
-            Some(("UNACCEPTABLE_PASSWORD", "A password is 1 to 300 bytes"))
+            Some(("UNACCEPTABLE_PASSWORD", "A password is 1 to 900 bytes"))
+        } else if self.settings.email && !is_given {
+            Some(("INVALID_EMAIL", "An e-mail address has to be named here"))
+        } else if is_given && !is_email(email) {
+            Some(("INVALID_EMAIL", "That is no e-mail address"))
         } else {
             None
         };
         if let Some((code, why)) = refused {
             return self.registration_failed(client, via, (code, name), why);
         }
-        let password = password.to_owned();
-        self.compute(client, Wait::Register(name.to_owned(), via), Work::Hash { password });
+        let (password, email) = (password.to_owned(), if is_given { email } else { "" }.to_owned());
+        self.compute(client, Wait::Register(name.to_owned(), email, via), Work::Hash { password });
     }
 
     fn registration_failed(&mut self, client: ClientId, via: Via, (code, name): (&str, &str), why: &str) {
@@ -491,7 +503,13 @@ impl Hub {
         }
     }
 
-    fn add_account(&mut self, client: ClientId, (name, via): (&str, Via), password: String, scram: Verifier) {
+    fn add_account(
+        &mut self,
+        client: ClientId,
+        (name, email, via): (&str, String, Via),
+        password: String,
+        scram: Verifier,
+    ) {
         if self.accounts.get(name).is_some() {
             return self.registration_failed(
                 client,
@@ -516,6 +534,7 @@ impl Hub {
             scram,
             certificates: certificate.into_iter().take(CERTIFICATES).collect(),
             registered_at: self.now,
+            email,
             always_on: None,
         };
         let (key, value) = (account.key(), account.encode());

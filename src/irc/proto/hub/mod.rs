@@ -97,6 +97,8 @@ pub struct Settings {
     /// Whether anybody may register an account, and whether before they are connected.
     pub registration: bool,
     pub before_connect: bool,
+    /// Whether an e-mail address has to be named for it.
+    pub email: bool,
     /// Whether memberships of accounts outlive their last connection, unless they say otherwise.
     pub always_on: bool,
     /// Operators and their passwords.

@@ -91,7 +91,8 @@ impl Hub {
 
     fn registration_value(&self) -> String {
         let before = if self.settings.before_connect { "before-connect," } else { "" };
-        format!("{before}custom-account-name")
+        let email = if self.settings.email { "email-required," } else { "" };
+        format!("{before}{email}custom-account-name")
     }
 
     fn cap_line(&mut self, client: ClientId, wish: &str, text: &str) {

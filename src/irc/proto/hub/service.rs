@@ -3,6 +3,7 @@
 
 use super::Hub;
 use super::login::Via;
+use crate::irc::proto::accounts::is_email;
 use crate::irc::proto::casemap::fold;
 use crate::irc::proto::line::Line;
 use crate::irc::proto::session::ClientId;
@@ -19,6 +20,7 @@ const NICKSERV_HELP: &[&str] = &[
     "REGISTER <password> [email]: registers the nick you have as an account",
     "IDENTIFY [account] <password>: logs you in",
     "SET PASSWORD <password>: changes your password",
+    "SET EMAIL <address>: the e-mail address that this server's operators see",
     "SET ALWAYS-ON on|off|default: whether you stay in your channels while you are away",
     "CERT ADD|LIST|DEL [fingerprint]: certificates that log you in by SASL EXTERNAL",
     "INFO [account]: what is known of an account",
@@ -72,9 +74,9 @@ impl Hub {
     fn ask_nickserv(&mut self, client: ClientId, command: &str, words: &[&str]) {
         let account = self.user_of(client).and_then(|user| user.account.clone());
         match (command, words) {
-            ("REGISTER", [password, ..]) => {
-                let name = self.called(client);
-                self.begin_registration(client, &name, password, Via::Service);
+            ("REGISTER", [password, rest @ ..]) => {
+                let (name, email) = (self.called(client), rest.first().copied().unwrap_or("*"));
+                self.begin_registration(client, (&name, email), password, Via::Service);
             }
             ("IDENTIFY" | "LOGIN", [password]) => {
                 let name = self.called(client);
@@ -99,6 +101,11 @@ impl Hub {
         self.service_says(client, &format!("Account: {}", account.name));
         let since = crate::irc::proto::stamp::plain(account.registered_at);
         self.service_says(client, &format!("Registered at: {since}"));
+        let is_own = self.user_of(client).is_some_and(|user| user.account.as_ref() == Some(&account.name));
+        let is_oper = self.sessions.get(&client).is_some_and(|session| session.oper.is_some());
+        if (is_own || is_oper) && !account.email.is_empty() {
+            self.service_says(client, &format!("E-mail: {}", account.email));
+        }
         let here = self.users.get(&account.person).map_or(0, |user| user.sessions.len());
         self.service_says(client, &format!("Connections: {here}"));
     }
@@ -110,6 +117,13 @@ impl Hub {
         let said = match (command, upper.as_slice()) {
             ("SET", ["PASSWORD", _]) => return self.hash_password(client, name, words[1]),
             ("PASSWD", [_, ..]) => return self.hash_password(client, name, words[words.len() - 1]),
+            ("SET", ["EMAIL", _]) if !is_email(words[1]) => {
+                return self.service_says(client, "That is no e-mail address");
+            }
+            ("SET", ["EMAIL", _]) => {
+                account.email = words[1].to_owned();
+                "That is set"
+            }
             ("SET", ["ALWAYS-ON", choice]) => {
                 account.always_on = match *choice {
                     "ON" | "TRUE" => Some(true),
@@ -159,7 +173,7 @@ impl Hub {
 
     fn hash_password(&mut self, client: ClientId, name: &str, password: &str) {
         if password.len() > crate::irc::proto::accounts::PASSWORD_BYTES {
-            return self.service_says(client, "A password is 1 to 300 bytes");
+            return self.service_says(client, "A password is 1 to 900 bytes");
         }
         self.change_password(client, name, password);
     }

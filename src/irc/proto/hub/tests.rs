@@ -4,6 +4,7 @@
 //! `* connect 1 host`, `* drop 1`, `* wait ms`, `* restart` (all connections gone, hub made anew
 //! from what the node kept), `* said @a:b #c text`.
 
+mod accounts;
 mod bans;
 mod metadata;
 
@@ -35,6 +36,7 @@ fn settings() -> Settings {
         guests: Guests::Stay,
         registration: true,
         before_connect: false,
+        email: false,
         always_on: true,
         opers: vec![("root".into(), "toor".into())],
         motd: vec!["Be kind.".into()],
