@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use multichat::base::config::{Admission, DomainConfig, NodeConfig, Topology};
+use multichat::base::config::{DomainConfig, NodeConfig, Topology};
 use multichat::base::key::SecretKey;
 use multichat::net::Net;
 use multichat::overlay::Destination;
@@ -110,10 +110,10 @@ async fn start(
         lan: false,
         ..NodeConfig::default()
     };
-    let domain = DomainConfig { name: "bench".into(), topology, admission: Admission::Open };
+    let domain = DomainConfig::open("bench", topology);
     let mut seed = [topology as u8 + 1; 32];
     seed[..8].copy_from_slice(&n.to_le_bytes());
-    let net = Net::bind(&node, &domain, SecretKey::from_seed(seed)).await.expect("a free port");
+    let net = Net::bind(&node, &[domain], SecretKey::from_seed(seed)).await.expect("a free port");
     let address = net.addresses().remove(0);
     let (to_node, mut commands) = mpsc::channel(1_024);
     let (sender, from_node) = mpsc::channel(64);

@@ -50,9 +50,11 @@
 //!    The IRC listener's `irc::proto::hub` decides which clients see it, and `render` how. A row for an IRC
 //!    network or a Matrix room stays in the outbox until its door reports that it arrived, or never can; what
 //!    is in doubt is handed over again marked `uncertain`, and the door finds out first whether it did.
-//! 6. `SendEvents` becomes packets; with the topology `gossip` they are published with gossipsub, else
-//!    `overlay::topology` says whom to send them to; `net` does it.
-//! 7. At the peer `net` hands in bytes, `runtime`'s verifier decodes them and checks signatures on a thread of
+//! 6. `SendEvents` becomes packets for every domain this node is in; with the topology `gossip` they are
+//!    published with gossipsub, else `overlay::topology` says whom to send them to; `net` does it. Who is in
+//!    which domain was proved when the two nodes met (`overlay::admission`).
+//! 7. At the peer `net` hands in bytes once, whichever domains they came by, and carries them into those of its
+//!    others that have not got them meanwhile (`overlay::crossing`); `runtime`'s verifier decodes them and checks signatures on a thread of
 //!    its own, and `node/sync.rs` lets `replica` take the events in, or hold them until their past is there.
 //!    Then steps 4 to 6, there. Lost packets do not matter: nodes tell each other fingerprints of their
 //!    channels every few seconds, and whoever differs says how far it has come along each lane.
@@ -85,6 +87,7 @@
 //! | parcel, packet | an event with its detachable payload; what one node sends to another |
 //! | person, identity, device | somebody a node speaks for, and the keys derived for them from the node's secret |
 //! | domain | nodes that share one overlay; whom a packet goes to |
+//! | gateway | a node in several domains: it carries what is said in each into the others |
 //! | door | Matrix, the IRC listener, one IRC network, or control: where people and programs reach the node |
 //! | link | a place beyond a door that carries a channel: a Matrix room, a network's IRC channel |
 //! | origin | the link and the id there of what a message was before it came here |

@@ -21,7 +21,7 @@ pub struct Config {
     /// Where everything durable is kept; `None` means the user's data directory.
     pub data_dir: Option<String>,
     pub node: NodeConfig,
-    /// The domains to join; today exactly one.
+    /// The domains to join; `public`, an open one, if there is none.
     pub domains: Vec<DomainConfig>,
     /// Leave out to run without Matrix.
     pub matrix: Option<MatrixConfig>,
@@ -54,13 +54,12 @@ impl Config {
         Self { data_dir: Some(data_dir.into()), ..Self::default() }
     }
 
-    /// The domain to join: the one named, or `public`.
-    pub fn domain(&self) -> DomainConfig {
-        self.domains.first().cloned().unwrap_or_else(|| DomainConfig {
-            name: "public".into(),
-            topology: Topology::default(),
-            admission: Admission::default(),
-        })
+    /// The domains to join: those named, or `public`.
+    pub fn domains(&self) -> Vec<DomainConfig> {
+        if self.domains.is_empty() {
+            return vec![DomainConfig::open("public", Topology::default())];
+        }
+        self.domains.clone()
     }
 }
 
@@ -100,6 +99,31 @@ pub struct DomainConfig {
     pub topology: Topology,
     #[serde(default)]
     pub admission: Admission,
+    /// The pre-shared key, for `admission: psk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk_file: Option<String>,
+    /// What the founder's `multichat domains invite` printed, for `admission: invite`; the founder has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite_file: Option<String>,
+}
+
+impl DomainConfig {
+    /// A domain that anybody may join.
+    pub fn open(name: &str, topology: Topology) -> Self {
+        Self {
+            name: name.into(),
+            topology,
+            admission: Admission::Open,
+            psk: None,
+            psk_file: None,
+            invite: None,
+            invite_file: None,
+        }
+    }
 }
 
 /// How the members of a domain are connected.
@@ -122,6 +146,10 @@ pub enum Admission {
     /// Anybody.
     #[default]
     Open,
+    /// Whoever has an invite of the domain's founder.
+    Invite,
+    /// Whoever has the domain's pre-shared key.
+    Psk,
 }
 
 /// `matrix:`: the homeserver this node serves as an application service.

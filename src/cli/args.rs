@@ -83,6 +83,18 @@ pub struct Init {
     pub force: bool,
 }
 
+/// Work on domains.
+#[derive(Subcommand, Debug)]
+pub enum Domains {
+    /// Make an invite into a domain that this node founded
+    Invite {
+        domain: String,
+        /// When it ends: 7d, 12h, 30m, 45s
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expire: Option<u64>,
+    },
+}
+
 /// What the running node is asked.
 #[derive(Subcommand, Debug)]
 pub enum Ask {
@@ -90,6 +102,11 @@ pub enum Ask {
     Status,
     /// The nodes it is connected to
     Peers,
+    /// The domains it is in, who is in them, and who was not let in
+    Domains {
+        #[command(subcommand)]
+        command: Option<Domains>,
+    },
     /// Which channel is bridged where
     Links,
     /// Every channel

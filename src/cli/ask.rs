@@ -12,6 +12,7 @@ use crate::matrix::proto::registration::Registration;
 
 use super::args::{self, Ask, Channel, Link};
 use super::calendar;
+use super::domains;
 use super::failure::Failure;
 use super::load::LoadedConfig;
 use super::market;
@@ -34,6 +35,7 @@ pub async fn run(command: &Ask, loaded: &LoadedConfig, output: &mut Output) -> R
                 or_none(peers.clone(), "no peers: see node.bootstrap and node.lan")
             })?;
         }
+        Ask::Domains { command } => domains::run(&mut node, command.as_ref(), output).await?,
         Ask::Links => {
             let links = links(channels(&mut node).await?);
             output.report(&links, links_lines)?;
@@ -164,7 +166,7 @@ fn revocation(channel: &str, who: &str, then: Then, because: &args::Because) -> 
 }
 
 /// The moment that comes after so many milliseconds. The node is on this machine: its clock is ours.
-fn from_now(ms: u64) -> u64 {
+pub(super) fn from_now(ms: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (now.as_millis() as u64).saturating_add(ms)
 }

@@ -8,6 +8,7 @@ mod backup;
 mod calendar;
 pub mod demo;
 mod doctor;
+mod domains;
 mod failure;
 mod init;
 mod load;

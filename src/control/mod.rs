@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 pub use client::{AskError, Client};
 pub use market::{AssetReport, HoldingReport, IntentReport, MarketReport, MarketWish};
 pub use place::Place;
-pub use protocol::{Answer, Done, Refused, Request, Then};
+pub use protocol::{Answer, DomainInvite, Done, Refused, Request, Then};
 pub use reports::{
     ChannelReport, ChannelSummary, DoorReport, ExportReport, FoundReport, MemberReport, MessageReport,
     RefusedReport, StatusReport,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::market::{BadAmount, MarketReport, MarketWish};
 use super::place::Place;
 use super::reports::{ChannelReport, ChannelSummary, FoundReport, MessageReport, StatusReport};
+use crate::base::config::Topology;
 use crate::base::{ChannelId, Identity, Kind, Timestamp};
 use crate::chat::act::Standing;
 use crate::chat::intent::{Actor, ChannelRef, Intent, Subject, Submission};
@@ -17,6 +18,7 @@ use crate::chat::name::{BadName, ChannelName};
 use crate::chat::profile::Profile;
 use crate::chat::view::{ChannelView, Member};
 use crate::chat::wording::{self, BadSetting};
+use crate::overlay::domain::DomainReport;
 
 /// One request, such as `{"do":"send","channel":"#rust","text":"hello"}`. A channel is a name with
 /// or without its `#`, or an id.
@@ -27,6 +29,14 @@ pub enum Request {
     Status,
     /// Every channel, without members.
     Channels,
+    /// The domains it is in.
+    Domains,
+    /// Make an invite into a domain that this node founded.
+    InviteToDomain {
+        domain: String,
+        #[serde(default)]
+        expires_at_ms: Option<u64>,
+    },
     /// One channel with its members.
     Channel {
         channel: String,
@@ -162,6 +172,8 @@ pub enum Then {
 pub enum Answer {
     Status(StatusReport),
     Channels(Vec<ChannelSummary>),
+    Domains(Vec<DomainReport>),
+    DomainInvite(DomainInvite),
     Channel(ChannelReport),
     History(Vec<MessageReport>),
     Market(MarketReport),
@@ -183,6 +195,16 @@ pub struct Done {
     /// The invite link that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,
+}
+
+/// An invite into a domain, and what a guest needs beside it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DomainInvite {
+    pub domain: String,
+    pub topology: Topology,
+    pub invite: String,
+    /// Where the guest finds this node.
+    pub addresses: Vec<String>,
 }
 
 /// Why not, in one line with what to do.
@@ -211,7 +233,12 @@ impl Request {
             | Self::MarketOf { channel }
             | Self::History { channel, .. } => Some(channel),
             Self::Solve { channel, .. } | Self::Search { channel, .. } => channel.as_deref(),
-            Self::Status | Self::Channels | Self::Unlink { .. } | Self::Backup { .. } => None,
+            Self::Status
+            | Self::Channels
+            | Self::Domains
+            | Self::InviteToDomain { .. }
+            | Self::Unlink { .. }
+            | Self::Backup { .. } => None,
         }
     }
 
@@ -292,6 +319,8 @@ impl Request {
             }
             Self::Status
             | Self::Channels
+            | Self::Domains
+            | Self::InviteToDomain { .. }
             | Self::Channel { .. }
             | Self::MarketOf { .. }
             | Self::History { .. }

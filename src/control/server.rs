@@ -9,17 +9,23 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::market::MarketReport;
 use super::protocol::{as_named, with_hash};
 use super::reports::{ChannelReport, ChannelSummary, FoundReport, MessageReport, StatusReport};
-use super::{ANSWER_BYTES, Answer, CONNECTIONS, Done, REQUEST_BYTES, Refused, Request, read_line};
-use crate::base::{EventId, Kind, limits};
+use super::{
+    ANSWER_BYTES, Answer, CONNECTIONS, DomainInvite, Done, REQUEST_BYTES, Refused, Request, read_line,
+};
+use crate::base::config::Admission;
+use crate::base::key::SecretKey;
+use crate::base::{EventId, Kind, Timestamp, limits};
 use crate::chat::invite::Invite;
 use crate::chat::view::ChannelView;
+use crate::overlay::admission::Pass;
+use crate::overlay::domain::DomainReport;
 use crate::port::{Fault, Handle, HistoryQuery, Range, Receipt, Refusal, SearchQuery, Stopped};
 
 /// How long a connection may stay silent.
@@ -49,6 +55,10 @@ pub struct Neighbourhood {
     pub addresses: Vec<String>,
     /// Takes addresses of nodes that are worth dialling.
     pub introduce: Option<mpsc::Sender<String>>,
+    /// What there is to tell of each domain.
+    pub domains: Option<watch::Receiver<Vec<DomainReport>>>,
+    /// The node's transport key: it signs invites into domains that this node founded.
+    pub key: Option<SecretKey>,
 }
 
 /// The addresses that invite links brought, as they were remembered.
@@ -213,6 +223,8 @@ async fn answer(request: Request, desk: &Desk) -> Result<Answer, Refused> {
             let channels = handle.channels().await?;
             Ok(Answer::Channels(channels.iter().map(ChannelSummary::from).collect()))
         }
+        Request::Domains => Ok(Answer::Domains(domains(desk))),
+        Request::InviteToDomain { domain, expires_at_ms } => invite_to(desk, &domain, expires_at_ms),
         Request::Channel { channel } => {
             Ok(Answer::Channel(ChannelReport::from(&find(handle, &channel).await?)))
         }
@@ -238,6 +250,38 @@ async fn answer(request: Request, desk: &Desk) -> Result<Answer, Refused> {
         },
         wish => submit(desk, wish).await,
     }
+}
+
+fn domains(desk: &Desk) -> Vec<DomainReport> {
+    desk.around.domains.as_ref().map(|reports| reports.borrow().clone()).unwrap_or_default()
+}
+
+fn invite_to(desk: &Desk, name: &str, expires_at_ms: Option<u64>) -> Result<Answer, Refused> {
+    let refused = |kind: Kind, reason: String| Err(Refused { kind, reason });
+    let all = domains(desk);
+    let Some(domain) = all.iter().find(|domain| domain.name == name) else {
+        let names: Vec<&str> = all.iter().map(|domain| domain.name.as_str()).collect();
+        return refused(Kind::NotFound, format!("this node is not in `{name}`, but in {}", names.join(", ")));
+    };
+    let Some(key) = desk.around.key.as_ref().filter(|_| domain.founder) else {
+        let why = match domain.admission {
+            Admission::Invite => "only its founder's node can",
+            Admission::Open => "anybody may join it: its name and topology are all it takes",
+            Admission::Psk => "whoever has its pre-shared key may join it",
+        };
+        return refused(Kind::Denied, format!("no invites into `{name}` from here: {why}"));
+    };
+    let mut salt = [0; 32];
+    if let Err(error) = getrandom::fill(&mut salt) {
+        return refused(Kind::Retry, format!("no random bytes from the system: {error}"));
+    }
+    let expires = Timestamp(expires_at_ms.unwrap_or(u64::MAX));
+    Ok(Answer::DomainInvite(DomainInvite {
+        domain: domain.name.clone(),
+        topology: domain.topology,
+        invite: Pass::issue(&domain.name, key, expires, salt).to_string(),
+        addresses: desk.around.addresses.clone(),
+    }))
 }
 
 async fn history(

@@ -20,6 +20,8 @@ pub const PEER_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// Streams of packets on one connection, both ways together; a further inbound one is reset. More
 /// than twice `REQUESTS_UNDER_WAY`, so that honest peers never meet it.
 pub const PACKET_STREAMS: usize = 64;
+/// The same for questions about domains.
+pub const DOOR_STREAMS: usize = 8;
 /// Broadcast packets waiting for the node; a further one is dropped and counted.
 pub const INBOX_BROADCASTS: usize = 1024;
 /// Bytes of broadcasts waiting for the node; beyond it a further one is dropped and counted.
@@ -63,6 +65,8 @@ pub const IDLE_MS: u64 = 15_000;
 
 /// How long a packet may wait for its acknowledgement, which comes once the receiving node took it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer about domains may take.
+pub const DOOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often dials, surplus connections and strangers are looked at.
 pub const TICK: Duration = Duration::from_millis(200);
 /// How often drops are told in the log, if there were any.

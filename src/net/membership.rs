@@ -13,6 +13,7 @@ use super::packet::Packet;
 use super::{bounds, is_loopback};
 use crate::base::{NodeId, Timestamp, config};
 use crate::overlay::Domain;
+use crate::overlay::domain::TAG_BYTES;
 use crate::overlay::topology::frame::ROUTES;
 use crate::overlay::topology::mesh::Mesh;
 use crate::overlay::topology::tree::{Settings, Tree};
@@ -31,6 +32,8 @@ pub enum Step {
 
 /// A topology and its connections.
 pub struct Membership {
+    /// What every frame begins with.
+    tag: [u8; TAG_BYTES],
     topology: Box<dyn Topology>,
     up: BTreeSet<NodeId>,
     /// Nodes that the topology asked for and has not hung up on.
@@ -52,7 +55,13 @@ impl Membership {
                 Box::new(Tree::new(own, settings, seed, start))
             }
         };
-        Some(Self { topology, up: BTreeSet::new(), wanted: BTreeSet::new(), idle: BTreeMap::new() })
+        Some(Self {
+            tag: domain.tag(),
+            topology,
+            up: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            idle: BTreeMap::new(),
+        })
     }
 
     /// A member of the domain is connected. Whoever is connected and not yet a neighbour is a way in.
@@ -86,10 +95,15 @@ impl Membership {
         self.one(now, Input::DialFailed(node))
     }
 
-    /// A frame came. Bytes that are none are ignored: `false`.
+    /// A frame came, without its tag. `None` for bytes that are none.
     pub fn frame(&mut self, now: u64, from: NodeId, bytes: &[u8]) -> Option<Vec<Step>> {
         let frame = Frame::decode(bytes).ok()?;
         Some(self.one(now, Input::Frame { from, frame }))
+    }
+
+    /// Neighbours that payloads go to and come from.
+    pub fn neighbours(&self) -> usize {
+        self.topology.neighbours().len()
     }
 
     /// A packet for every member. `None` if the same bytes went by lately, so that members would take them
@@ -143,7 +157,10 @@ impl Membership {
         while let Some(input) = inputs.pop_front() {
             for output in self.topology.handle(Timestamp(now), input) {
                 match output {
-                    Output::Send { to, frame } => steps.push(Step::Send(to, Arc::new(frame.encode()))),
+                    Output::Send { to, frame } => {
+                        let packet = [&self.tag[..], &frame.encode()].concat();
+                        steps.push(Step::Send(to, Arc::new(packet)));
+                    }
                     Output::Dial(contact) => {
                         self.wanted.insert(contact.node);
                         if self.up.contains(&contact.node) {

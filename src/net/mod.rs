@@ -1,15 +1,18 @@
 //! The libp2p shell: swarm, transports, discovery, streams. It decides no policy: what a packet to
 //! the domain becomes is for `overlay` to say, and what a packet means is for the node.
 //!
-//! QUIC and TCP+Noise+Yamux; mDNS on the LAN; for broadcasts gossipsub (one topic for the domain), or the
-//! frames of a topology of ours (`membership`), as the domain says; and a packet protocol from peer to peer, whose acknowledgement comes once the receiving node
-//! took the packet. Packets may arrive twice, in another order, or, under load and when connections
+//! QUIC and TCP+Noise+Yamux; mDNS on the LAN; for broadcasts gossipsub (one topic for each domain), or the
+//! frames of a topology of ours (`membership`), as the domain says; a packet protocol from peer to peer, whose acknowledgement
+//! comes once the receiving node took the packet; and one by which peers prove to each other which domains they are
+//! in (`overlay::admission`), without which nothing else is heard. Packets may arrive twice, in another order, or, under load and when connections
 //! break, not at all: the replica's reconciliation repairs that. Drops are counted and told in the
 //! log.
 
 mod bounds;
 mod contacts;
+mod domains;
 mod inbox;
+mod letters;
 mod membership;
 mod packet;
 mod peers;
@@ -21,12 +24,14 @@ use futures::future::BoxFuture;
 use libp2p::identity::{self, Keypair};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Swarm};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::config::{DomainConfig, NodeConfig};
 use crate::base::key::SecretKey;
 use crate::base::{Kind, NodeId};
+use crate::overlay::admission::Gate;
+use crate::overlay::domain::DomainReport;
 use crate::overlay::{Destination, Domain};
 use crate::port::{Fault, Handle};
 use contacts::Contacts;
@@ -35,11 +40,12 @@ use swarm::Behaviour;
 /// A swarm that listens, ready to run.
 pub struct Net {
     swarm: Swarm<Behaviour>,
-    domain: Domain,
+    domains: Vec<(Domain, Gate)>,
     contacts: Contacts,
     node: NodeId,
-    /// What chance in the topology comes from.
+    /// What chance in the topologies comes from.
     seed: [u8; 32],
+    reports: watch::Sender<Vec<DomainReport>>,
     listening: Vec<Multiaddr>,
     introductions: Introductions,
 }
@@ -61,27 +67,29 @@ impl Net {
     /// is not of this machine, a port taken, a domain name that cannot be used.
     pub async fn bind(
         config: &NodeConfig,
-        domain: &DomainConfig,
+        domains: &[DomainConfig],
         transport: SecretKey,
     ) -> Result<Net, Fault> {
-        let domain =
-            Domain::new(domain).map_err(|bad| Fault::new(bad.kind(), format!("domains: name: {bad}")))?;
+        let node = NodeId(transport.public().0);
+        let domains: Vec<(Domain, Gate)> =
+            domains.iter().map(|config| domain(config, node)).collect::<Result<_, _>>()?;
         let keypair = Keypair::ed25519_from_bytes(transport.seed())
             .map_err(|error| Fault::new(Kind::Bug, format!("the transport key is refused: {error}")))?;
         let mut contacts = Contacts::new(keypair.public().to_peer_id());
         for text in &config.bootstrap {
             contacts.bootstrap(swarm::parse("node.bootstrap", text)?);
         }
-        let mut swarm = swarm::build(&keypair, &domain, config.lan)?;
+        let names: Vec<Domain> = domains.iter().map(|(domain, _)| domain.clone()).collect();
+        let mut swarm = swarm::build(&keypair, &names, config.lan)?;
         for text in &config.external {
             swarm.add_external_address(swarm::parse("node.external", text)?);
         }
         let listening = swarm::listen(&mut swarm, &config.listen).await?;
         let (sender, receiver) = mpsc::channel(INTRODUCTIONS);
         let introductions = Introductions { sender, receiver };
-        let node = NodeId(transport.public().0);
         let seed = blake3::derive_key("multichat 2026-11 chance of a topology", &transport.seed());
-        Ok(Self { swarm, domain, contacts, node, seed, listening, introductions })
+        let reports = watch::Sender::new(Vec::new());
+        Ok(Self { swarm, domains, contacts, node, seed, reports, listening, introductions })
     }
 
     /// This node: the public key of its transport identity.
@@ -114,6 +122,11 @@ impl Net {
         self.introductions.sender.clone()
     }
 
+    /// What there is to tell of each domain, as it changes.
+    pub fn reports(&self) -> watch::Receiver<Vec<DomainReport>> {
+        self.reports.subscribe()
+    }
+
     /// Runs until cancelled, until `outgoing` ends or until the node stops. Peers and packets go to
     /// the node through `handle`; packets from the node come through `outgoing`. Never waits for
     /// the node: what does not fit into the bounds of this room is dropped and counted.
@@ -129,11 +142,21 @@ impl Net {
         let introduced = self.introductions.receiver;
         let addresses = self.listening.iter().chain(self.swarm.external_addresses());
         let own = membership::contact(self.node, addresses);
-        let membership = membership::Membership::new(&self.domain, own, self.seed);
-        shell::Shell::new(self.swarm, self.domain, self.contacts, membership)
+        let domains = domains::Domains::new(&own, self.domains, self.seed);
+        shell::Shell::new(self.swarm, self.contacts, domains, self.reports)
             .run(handle, outgoing, introduced, cancel)
             .boxed()
     }
+}
+
+/// A domain and its rule at this node.
+fn domain(config: &DomainConfig, own: NodeId) -> Result<(Domain, Gate), Fault> {
+    let domain =
+        Domain::new(config).map_err(|bad| Fault::new(bad.kind(), format!("domains: name: {bad}")))?;
+    let name = &config.name;
+    let gate = Gate::new(config, own)
+        .map_err(|bad| Fault::new(Kind::Invalid, format!("domains: {name}: the invite {bad}")))?;
+    Ok((domain, gate))
 }
 
 /// The node behind a peer; `None` if its key is not Ed25519.

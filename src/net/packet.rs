@@ -8,7 +8,11 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
 
-use crate::overlay::topology::frame::FRAME_BYTES;
+use crate::overlay::domain::TAG_BYTES;
+use crate::overlay::topology::frame;
+
+/// Bytes of a packet, or of a frame with its domain's tag; a longer one is refused.
+const MOST_BYTES: usize = frame::FRAME_BYTES + TAG_BYTES;
 
 /// A packet that many peers may be sent.
 pub type Packet = Arc<Vec<u8>>;
@@ -36,7 +40,7 @@ impl Codec for PacketCodec {
         let mut prefix = [0u8; 4];
         io.read_exact(&mut prefix).await?;
         let length = u32::from_be_bytes(prefix);
-        if length == 0 || length as usize > FRAME_BYTES {
+        if length == 0 || length as usize > MOST_BYTES {
             return Err(invalid("the packet has a length that is not allowed"));
         }
         // Room grows with what arrives, not with what was announced.
@@ -61,7 +65,7 @@ impl Codec for PacketCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        if packet.is_empty() || packet.len() > FRAME_BYTES {
+        if packet.is_empty() || packet.len() > MOST_BYTES {
             return Err(invalid("the packet has a length that is not allowed"));
         }
         let length = u32::try_from(packet.len()).map_err(|_| invalid("too long"))?;
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for length in [1, 2, FRAME_BYTES] {
+        for length in [1, 2, MOST_BYTES] {
             let packet = vec![7; length];
             assert_eq!(*read(&written(packet.clone()).unwrap()).unwrap(), packet);
         }
@@ -113,11 +117,11 @@ mod tests {
         let kind = |bytes: &[u8]| read(bytes).unwrap_err().kind();
         assert_eq!(kind(&[0, 0, 0, 0]), io::ErrorKind::InvalidData);
         assert_eq!(kind(&[0xff, 0xff, 0xff, 0xff, 1]), io::ErrorKind::InvalidData);
-        let over = u32::try_from(FRAME_BYTES + 1).unwrap().to_be_bytes();
+        let over = u32::try_from(MOST_BYTES + 1).unwrap().to_be_bytes();
         assert_eq!(kind(&over), io::ErrorKind::InvalidData);
         assert_eq!(kind(&[0, 0, 0, 2, 9]), io::ErrorKind::UnexpectedEof);
         assert_eq!(kind(&[0, 0]), io::ErrorKind::UnexpectedEof);
-        assert!(written(vec![0; FRAME_BYTES + 1]).is_err());
+        assert!(written(vec![0; MOST_BYTES + 1]).is_err());
         assert!(written(Vec::new()).is_err());
     }
 

@@ -1,11 +1,11 @@
-//! Who is connected: connections, whether the peer is a member of the domain, and the packets that
+//! Who is connected: connections, whether the peer is a member of a domain, and the packets that
 //! wait for it. Decides which connections are too many; never touches the swarm and knows no clock.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use libp2p::PeerId;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
 
 use super::bounds;
 use super::packet::Packet;
@@ -21,10 +21,12 @@ pub struct Peers {
 /// One connected peer.
 pub struct Peer {
     pub node: NodeId,
-    /// It is a member of the domain, and the node has been told so.
+    /// It is a member of one of our domains, and the node has been told so.
     pub up: bool,
-    /// Its subscription to the domain's topic has arrived.
-    pub subscribed: bool,
+    /// What it was asked with, while its answer is awaited.
+    pub question: Option<[u8; 32]>,
+    /// Where it says that it listens.
+    pub listens: Vec<Multiaddr>,
     /// In the order they were established, with the time of that.
     connections: Vec<(ConnectionId, u64)>,
     waiting: VecDeque<Letter>,
@@ -66,10 +68,10 @@ impl Peers {
         if known.connections.is_empty() { self.peers.remove(peer) } else { None }
     }
 
-    /// The peers that are up, as the overlay wants to know them.
-    pub fn neighbours(&self) -> Vec<Neighbour> {
+    /// The peers that are up.
+    pub fn up(&self) -> Vec<Neighbour> {
         let up = self.peers.values().filter(|peer| peer.up);
-        up.map(|peer| Neighbour { node: peer.node, subscribed: peer.subscribed }).collect()
+        up.map(|peer| Neighbour { node: peer.node, subscribed: false }).collect()
     }
 
     /// Everyone connected.
@@ -107,7 +109,8 @@ impl Peer {
         Self {
             node,
             up: false,
-            subscribed: false,
+            question: None,
+            listens: Vec::new(),
             connections: Vec::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -210,12 +213,12 @@ mod tests {
         let (local, remote) = two_ids();
         let mut peers = Peers::new(local);
         peers.connected(remote, NodeId([9; 32]), connection(1), 0);
-        assert_eq!(peers.neighbours(), []);
+        assert_eq!(peers.up(), []);
         assert_eq!(peers.strangers(bounds::PROVE_MS - 1), []);
         assert_eq!(peers.strangers(bounds::PROVE_MS), [remote]);
         peers.get_mut(&remote).unwrap().up = true;
         assert_eq!(peers.strangers(bounds::PROVE_MS), []);
-        assert_eq!(peers.neighbours(), [Neighbour { node: NodeId([9; 32]), subscribed: false }]);
+        assert_eq!(peers.up(), [Neighbour { node: NodeId([9; 32]), subscribed: false }]);
     }
 
     #[test]

@@ -1,5 +1,13 @@
 //! The loop around the swarm: events in, packets out, dials and drops. It keeps polling the swarm
 //! whatever the node does.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `admitting` | which peer is let into which domain, and when it is up |
+//! | `carrying` | broadcasts and frames of each domain, and what crosses into another |
+
+mod admitting;
+mod carrying;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,20 +20,20 @@ use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, mdns, ping};
-use tokio::sync::mpsc;
+use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::contacts::{Contacts, Dial, Key};
-use super::inbox::{Full, Inbound, Inbox};
-use super::membership::{Membership, Step};
+use super::domains::Domains;
+use super::inbox::{Inbound, Inbox};
 use super::packet::{Packet, Taken};
 use super::peers::Peers;
-use super::swarm::{Behaviour, BehaviourEvent, topic};
-use super::{bounds, is_loopback, node_of, peer_of};
-use crate::base::{NodeId, limits};
-use crate::overlay::gossip::{self, NoWay, Unpublished};
-use crate::overlay::{Destination, Domain};
+use super::swarm::{Behaviour, BehaviourEvent};
+use super::{bounds, node_of, peer_of};
+use crate::base::NodeId;
+use crate::overlay::Destination;
+use crate::overlay::domain::DomainReport;
 use crate::port::{Command, Fault, Handle, Stopped};
 
 type Ack = ResponseChannel<Taken>;
@@ -33,13 +41,11 @@ type Ack = ResponseChannel<Taken>;
 /// Everything the loop keeps.
 pub struct Shell {
     swarm: Swarm<Behaviour>,
-    topic: gossipsub::TopicHash,
-    protocol: String,
     contacts: Contacts,
     dials: BTreeMap<ConnectionId, Key>,
     peers: Peers,
-    /// A topology of ours, where the domain does not speak gossipsub.
-    membership: Option<Membership>,
+    domains: Domains,
+    reports: watch::Sender<Vec<DomainReport>>,
     inbox: Inbox<Ack>,
     drops: Drops,
     started: Instant,
@@ -56,19 +62,18 @@ impl Shell {
     /// A loop around a swarm that listens.
     pub fn new(
         swarm: Swarm<Behaviour>,
-        domain: Domain,
         contacts: Contacts,
-        membership: Option<Membership>,
+        domains: Domains,
+        reports: watch::Sender<Vec<DomainReport>>,
     ) -> Self {
         let local = *swarm.local_peer_id();
         Self {
             swarm,
-            topic: topic(&domain).hash(),
-            protocol: domain.packet_protocol(),
             contacts,
             dials: BTreeMap::new(),
             peers: Peers::new(local),
-            membership,
+            domains,
+            reports,
             inbox: Inbox::new(),
             drops: Drops::default(),
             started: Instant::now(),
@@ -106,9 +111,7 @@ impl Shell {
                         Err(Stopped) => break,
                     }
                 }
-                () = until(self.started, self.membership.as_ref().and_then(Membership::next_timeout)) => {
-                    self.member(|membership, now| membership.timeout(now));
-                }
+                () = until(self.started, self.domains.next_timeout()) => self.on_timeout(),
                 _ = tick.tick() => self.on_tick(),
                 _ = tell.tick() => self.drops.tell(),
             }
@@ -128,8 +131,8 @@ impl Shell {
         match address.zip(peer) {
             Some((address, peer)) => {
                 self.contacts.learn(peer, &address, self.now());
-                if let (Some(membership), Some(node)) = (&mut self.membership, node_of(&peer)) {
-                    membership.welcome(node);
+                if let Some(node) = node_of(&peer) {
+                    self.domains.welcome(node);
                 }
             }
             None => tracing::warn!("no address of a node, passed over: {}", text.escape_debug()),
@@ -148,48 +151,20 @@ impl Shell {
         for peer in self.peers.strangers(now) {
             self.turn_away(peer);
         }
-        let idle = self.membership.as_mut().map_or_else(Vec::new, |membership| membership.surplus(now));
-        for peer in idle.iter().filter_map(peer_of) {
+        for peer in self.domains.surplus(now).iter().filter_map(peer_of) {
             let _ = self.swarm.disconnect_peer_id(peer);
         }
-        // A topology of ours says whom to be connected with; gossipsub is glad of everyone.
-        let settled = |peer: &PeerId| {
-            self.peers.is_connected(peer)
-                || self
-                    .membership
-                    .as_ref()
-                    .is_some_and(|membership| node_of(peer).is_none_or(|node| !membership.wants(&node)))
-        };
+        let settled =
+            |peer: &PeerId| self.peers.is_connected(peer) || !self.domains.wants(node_of(peer).as_ref());
         for dial in self.contacts.due(now, settled) {
             self.dial(dial);
         }
-    }
-
-    /// Lets the topology of ours, if there is one, take something in, and does what it wants.
-    fn member(&mut self, give: impl FnOnce(&mut Membership, u64) -> Vec<Step>) {
-        let now = self.now();
-        let Some(membership) = &mut self.membership else { return };
-        let steps = give(membership, now);
-        self.carry_out(steps);
-    }
-
-    fn carry_out(&mut self, steps: Vec<Step>) {
-        for step in steps {
-            match step {
-                Step::Send(node, packet) => {
-                    if let Some(peer) = peer_of(&node).filter(|peer| self.peers.is_connected(peer)) {
-                        self.swarm.behaviour_mut().frames.send_request(&peer, packet);
-                    }
-                }
-                Step::Dial(node, addresses) => self.reach(node, addresses),
-                Step::Deliver(from, bytes) => {
-                    let bytes = Arc::try_unwrap(bytes).unwrap_or_else(|shared| shared.to_vec());
-                    if self.inbox.broadcast(from, bytes).is_err() {
-                        self.drops.count("node too busy for a broadcast", 1);
-                    }
-                }
-            }
-        }
+        let reports = self.domains.reports();
+        self.reports.send_if_modified(|told| {
+            let changed = *told != reports;
+            *told = reports;
+            changed
+        });
     }
 
     /// Dials a node for the topology, at the addresses that others gave and those known here.
@@ -202,7 +177,7 @@ impl Shell {
         match self.contacts.dial_now(peer) {
             Some(dial) => self.dial(dial),
             None if self.contacts.is_dialling(peer) => {}
-            None => self.member(|membership, now| membership.unreachable(now, node)),
+            None => self.unreachable(node),
         }
     }
 
@@ -230,7 +205,7 @@ impl Shell {
         if let Key::Peer(peer) = &key
             && let Some(node) = node_of(peer).filter(|_| !self.peers.is_connected(peer))
         {
-            self.member(|membership, now| membership.unreachable(now, node));
+            self.unreachable(node);
         }
         let worth_telling = match error {
             DialError::LocalPeerId { .. } => {
@@ -284,21 +259,24 @@ impl Shell {
         let Some(gone) = self.peers.closed(&peer, connection) else { return };
         self.drops.count("peer went away", gone.unsent());
         self.contacts.gone(peer, self.now());
+        for index in self.domains.gone(gone.node) {
+            self.member(index, |membership, now| membership.down(now, gone.node));
+        }
         if gone.up {
             tracing::info!("peer {peer} is gone");
             self.inbox.down(gone.node);
-            self.member(|membership, now| membership.down(now, gone.node));
         }
     }
 
     fn on_protocol(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, connection_id: _ }) => {
-                self.on_identified(peer_id, &info);
+                self.on_identified(peer_id, info);
             }
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::Packets(event) => self.on_packet(event),
             BehaviourEvent::Frames(event) => self.on_frame(event),
+            BehaviourEvent::Doors(event) => self.on_door(event),
             BehaviourEvent::Lan(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
                     self.contacts.learn(peer, &address, self.now());
@@ -314,69 +292,9 @@ impl Shell {
         }
     }
 
-    fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
-        if !info.protocols.iter().any(|protocol| protocol.as_ref() == self.protocol) {
-            tracing::debug!("peer {peer} ({}) is no member of the domain", info.agent_version);
-            return self.turn_away(peer);
-        }
-        let near = is_loopback(&info.observed_addr);
-        let dialable = |address: &&Multiaddr| near || !is_loopback(address);
-        for address in info.listen_addrs.iter().filter(dialable) {
-            self.contacts.learn(peer, address, self.now());
-        }
-        self.raise(peer, &info.listen_addrs);
-    }
-
-    /// Tells the node of a peer that has shown to be a member of the domain.
-    fn raise(&mut self, id: PeerId, listens: &[Multiaddr]) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.up {
-            return;
-        }
-        match self.inbox.up(peer.node) {
-            Ok(()) => {
-                peer.up = true;
-                self.contacts.proved(id);
-                tracing::info!("peer {id} is up");
-                let node = peer.node;
-                self.member(|membership, now| membership.up(now, node, listens));
-            }
-            Err(Full) => {
-                let _ = self.swarm.disconnect_peer_id(id);
-            }
-        }
-    }
-
     fn turn_away(&mut self, peer: PeerId) {
         self.contacts.stranger(peer, self.now());
         let _ = self.swarm.disconnect_peer_id(peer);
-    }
-
-    fn on_gossip(&mut self, event: gossipsub::Event) {
-        match event {
-            gossipsub::Event::Message { propagation_source, message, .. } => {
-                // Before a peer is up the node does not know it. What is lost here is among the
-                // first things that the two reconcile.
-                let Some(peer) = self.peers.get_mut(&propagation_source).filter(|peer| peer.up) else {
-                    return self.drops.count("broadcast by a peer that is not up", 1);
-                };
-                if self.inbox.broadcast(peer.node, message.data).is_err() {
-                    self.drops.count("node too busy for a broadcast", 1);
-                }
-            }
-            gossipsub::Event::Subscribed { peer_id, topic, .. } if topic == self.topic => {
-                if let Some(peer) = self.peers.get_mut(&peer_id) {
-                    peer.subscribed = true;
-                }
-            }
-            gossipsub::Event::Unsubscribed { peer_id, topic, .. } if topic == self.topic => {
-                if let Some(peer) = self.peers.get_mut(&peer_id) {
-                    peer.subscribed = false;
-                }
-            }
-            gossipsub::Event::SlowPeer { peer_id, .. } => self.drops.slow(peer_id),
-            _ => {}
-        }
     }
 
     fn on_packet(&mut self, event: request_response::Event<Packet, Taken>) {
@@ -386,8 +304,7 @@ impl Shell {
                 message: Message::Request { request, channel, .. },
                 ..
             } => {
-                // Speaking the protocol shows membership as well as naming it does.
-                self.raise(peer, &[]);
+                self.presume(peer, None);
                 let Some(from) = self.peers.get_mut(&peer).filter(|peer| peer.up).map(|peer| peer.node)
                 else {
                     return self.drops.count("packet of a peer that is not up", 1);
@@ -420,90 +337,10 @@ impl Shell {
         }
     }
 
-    /// A frame of the topology of ours. It is answered at once: the answer says that it arrived, no more.
-    fn on_frame(&mut self, event: request_response::Event<Packet, Taken>) {
-        match event {
-            request_response::Event::Message {
-                peer,
-                message: Message::Request { request, channel, .. },
-                ..
-            } => {
-                let _ = self.swarm.behaviour_mut().frames.send_response(channel, Taken);
-                self.raise(peer, &[]);
-                let from = self.peers.get_mut(&peer).filter(|peer| peer.up).map(|peer| peer.node);
-                let (Some(from), Some(membership)) = (from, &mut self.membership) else { return };
-                let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                match membership.frame(now, from, &request) {
-                    Some(steps) => self.carry_out(steps),
-                    None => {
-                        tracing::debug!("peer {peer} sent a frame that is none");
-                        self.turn_away(peer);
-                    }
-                }
-            }
-            request_response::Event::OutboundFailure { peer, error, .. } => {
-                tracing::debug!("a frame to {peer} failed: {error}");
-                self.drops.count("frame not acknowledged", 1);
-            }
-            _ => {}
-        }
-    }
-
     /// The node took a packet.
     fn acknowledge(&mut self, ack: Ack) {
         // If the peer is gone or gave up waiting, it sends the packet again or reconciles.
         let _ = self.swarm.behaviour_mut().packets.send_response(ack, Taken);
-    }
-
-    /// A packet from the node.
-    fn send(&mut self, destination: Destination, bytes: Vec<u8>) {
-        let neighbours = self.peers.neighbours();
-        let plan = match gossip::plan(destination, bytes.len(), &neighbours) {
-            Ok(plan) => plan,
-            Err(NoWay::NotUp) => return self.drops.count("packet for a peer that is not up", 1),
-            Err(NoWay::Length) => {
-                tracing::error!("the node made a packet of {} bytes, which no peer takes", bytes.len());
-                return self.drops.count("packet of a length not allowed", 1);
-            }
-        };
-        let packet: Packet = Arc::new(bytes);
-        let mut direct = plan.direct;
-        if let (Some(membership), Destination::Domain) = (&mut self.membership, destination) {
-            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let short = packet.len() <= limits::BROADCAST_BYTES;
-            if let Some(steps) = short.then(|| membership.broadcast(now, &packet)).flatten() {
-                return self.carry_out(steps);
-            }
-            direct = neighbours.iter().map(|neighbour| neighbour.node).collect();
-        } else if plan.publish
-            && let Err(why) = self.publish(&packet)
-        {
-            if why == Unpublished::Overloaded {
-                self.drops.count("broadcast too much", 1);
-            }
-            direct.extend(gossip::instead(why, &neighbours));
-        }
-        for peer in direct.iter().filter_map(peer_of) {
-            if let Some(known) = self.peers.get_mut(&peer) {
-                self.drops.count("peer too slow", known.push(packet.clone()));
-                self.flush(peer);
-            }
-        }
-    }
-
-    fn publish(&mut self, packet: &Packet) -> Result<(), Unpublished> {
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
-        match gossip.publish(self.topic.clone(), packet.as_slice()) {
-            Ok(_) => Ok(()),
-            Err(gossipsub::PublishError::Duplicate) => Err(Unpublished::SentLately),
-            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(Unpublished::NobodyListens),
-            Err(gossipsub::PublishError::AllQueuesFull(_)) => Err(Unpublished::Overloaded),
-            Err(error) => {
-                // Too long, not signed, not transformed: none can be, with our configuration.
-                tracing::error!("gossipsub refuses a packet: {error}");
-                Err(Unpublished::NobodyListens)
-            }
-        }
     }
 
     /// Sends a peer what waits for it, as far as the window allows.

@@ -19,13 +19,14 @@ use libp2p::{
 };
 
 use super::bounds;
+use super::domains::speaks_gossipsub;
+use super::letters::LetterCodec;
 use super::packet::PacketCodec;
-use crate::base::config::Topology;
 use crate::base::{Kind, limits};
 use crate::overlay::Domain;
 use crate::port::Fault;
 
-/// gossipsub that hears of the domain's one topic alone, whatever else a peer subscribes to.
+/// gossipsub that hears of the topics of our domains alone, whatever else a peer subscribes to.
 pub type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, gossipsub::WhitelistSubscriptionFilter>;
 
 /// The protocols this node speaks.
@@ -36,10 +37,19 @@ pub struct Behaviour {
     pub ping: ping::Behaviour,
     pub gossip: Gossip,
     pub packets: request_response::Behaviour<PacketCodec>,
-    /// Frames of a topology of ours; idle where gossipsub is spoken.
+    /// Frames of topologies of ours.
     pub frames: request_response::Behaviour<PacketCodec>,
+    /// Who is in which domain.
+    pub doors: request_response::Behaviour<LetterCodec>,
     pub lan: Toggle<mdns::tokio::Behaviour>,
 }
+
+/// Packets from peer to peer.
+const PACKETS: &str = "/multichat/packet/2";
+/// Frames of topologies of ours, each with the tag of its domain.
+const FRAMES: &str = "/multichat/frame/2";
+/// Who is in which domain. A peer that does not speak it is none of ours.
+pub const DOORS: &str = "/multichat/domains/1";
 
 /// The domain's topic, as gossipsub names it.
 pub fn topic(domain: &Domain) -> gossipsub::IdentTopic {
@@ -50,7 +60,7 @@ pub fn topic(domain: &Domain) -> gossipsub::IdentTopic {
 ///
 /// # Errors
 /// A [`Fault`] of kind `Bug` if libp2p refuses what is constant here.
-pub fn build(keypair: &Keypair, domain: &Domain, lan: bool) -> Result<Swarm<Behaviour>, Fault> {
+pub fn build(keypair: &Keypair, domains: &[Domain], lan: bool) -> Result<Swarm<Behaviour>, Fault> {
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(connection_bounds()),
         identify: identify::Behaviour::new(
@@ -61,9 +71,10 @@ pub fn build(keypair: &Keypair, domain: &Domain, lan: bool) -> Result<Swarm<Beha
         ping: ping::Behaviour::new(
             ping::Config::new().with_interval(bounds::PING_INTERVAL).with_timeout(bounds::PING_TIMEOUT),
         ),
-        gossip: gossip(domain)?,
-        packets: packets(domain.packet_protocol())?,
-        frames: packets(domain.frame_protocol())?,
+        gossip: gossip(domains)?,
+        packets: packets(PACKETS),
+        frames: packets(FRAMES),
+        doors: doors(),
         lan: discovery(keypair.public().to_peer_id(), lan),
     };
     let transports = || {
@@ -169,7 +180,7 @@ fn quic_times(mut config: quic::Config) -> quic::Config {
 /// Unsigned, because events carry signatures of their own and gossipsub would check its signature
 /// on every duplicate. The id of a message is the hash of its bytes, so that nobody can make two
 /// messages pass for one.
-fn gossip(domain: &Domain) -> Result<Gossip, Fault> {
+fn gossip(domains: &[Domain]) -> Result<Gossip, Fault> {
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .message_id_fn(|message: &gossipsub::Message| {
@@ -181,23 +192,32 @@ fn gossip(domain: &Domain) -> Result<Gossip, Fault> {
         .flood_publish(true)
         .build()
         .map_err(bug)?;
-    let topic = topic(domain);
-    let filter = gossipsub::WhitelistSubscriptionFilter(HashSet::from([topic.hash()]));
+    let topics: Vec<_> = domains.iter().filter(|domain| speaks_gossipsub(domain)).map(topic).collect();
+    let hashes: HashSet<_> = topics.iter().map(gossipsub::Topic::hash).collect();
+    let filter = gossipsub::WhitelistSubscriptionFilter(hashes);
     let anonymous = gossipsub::MessageAuthenticity::Anonymous;
     let mut gossip = Gossip::new_with_subscription_filter(anonymous, config, filter).map_err(bug)?;
-    if domain.topology() == Topology::Gossip {
-        gossip.subscribe(&topic).map_err(bug)?;
+    for topic in &topics {
+        gossip.subscribe(topic).map_err(bug)?;
     }
     Ok(gossip)
 }
 
-fn packets(protocol: String) -> Result<request_response::Behaviour<PacketCodec>, Fault> {
-    let protocol = StreamProtocol::try_from_owned(protocol).map_err(bug)?;
+fn packets(protocol: &'static str) -> request_response::Behaviour<PacketCodec> {
+    let protocol = StreamProtocol::new(protocol);
     let config = request_response::Config::default()
         .with_request_timeout(bounds::REQUEST_TIMEOUT)
         .with_max_concurrent_streams(bounds::PACKET_STREAMS);
     let both_ways = request_response::ProtocolSupport::Full;
-    Ok(request_response::Behaviour::new([(protocol, both_ways)], config))
+    request_response::Behaviour::new([(protocol, both_ways)], config)
+}
+
+fn doors() -> request_response::Behaviour<LetterCodec> {
+    let config = request_response::Config::default()
+        .with_request_timeout(bounds::DOOR_TIMEOUT)
+        .with_max_concurrent_streams(bounds::DOOR_STREAMS);
+    let both_ways = request_response::ProtocolSupport::Full;
+    request_response::Behaviour::new([(StreamProtocol::new(DOORS), both_ways)], config)
 }
 
 fn discovery(local: PeerId, lan: bool) -> Toggle<mdns::tokio::Behaviour> {

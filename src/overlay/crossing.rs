@@ -12,6 +12,8 @@ use crate::base::{NodeId, Timestamp};
 
 /// Ids remembered over all domains; beyond it the oldest are forgotten.
 const SEEN: usize = 65_536;
+/// How long one is. After that the same bytes are new, as they are to gossipsub.
+const SEEN_MS: u64 = 60_000;
 /// Payloads waiting to be carried over; a further one does not wait.
 const WAITING: usize = 1_024;
 /// The spread of waits to begin with, what one payload that came by itself adds, what is left of it after one
@@ -42,7 +44,7 @@ pub type DomainIndex = u8;
 /// grows with every payload that came by itself and shrinks with every one that did not: a lone
 /// gateway soon does not wait at all, and among many a few carry, whichever of them are there.
 pub struct Crossing {
-    seen: BTreeMap<MessageId, DomainIndex>,
+    seen: BTreeMap<MessageId, Timestamp>,
     order: VecDeque<MessageId>,
     waiting: BTreeMap<(MessageId, DomainIndex), (Timestamp, Payload)>,
     spread_ms: BTreeMap<DomainIndex, f64>,
@@ -71,7 +73,7 @@ impl Crossing {
         joined: impl Iterator<Item = DomainIndex>,
     ) -> bool {
         let id = payload.id();
-        if !self.note(id, by) {
+        if !self.note(now, id) {
             if self.waiting.remove(&(id, by)).is_some() {
                 let spread = self.spread_ms.entry(by).or_insert(SPREAD_FIRST_MS);
                 *spread = (*spread + SPREAD_STEP_MS).min(SPREAD_MOST_MS);
@@ -88,8 +90,8 @@ impl Crossing {
     }
 
     /// A payload of this node's own, which goes into all its domains by itself.
-    pub fn began(&mut self, id: MessageId, home: DomainIndex) {
-        self.note(id, home);
+    pub fn began(&mut self, now: Timestamp, id: MessageId) {
+        self.note(now, id);
     }
 
     /// What goes into which domain now.
@@ -116,17 +118,21 @@ impl Crossing {
         self.spread_ms.remove(&domain);
     }
 
-    fn note(&mut self, id: MessageId, by: DomainIndex) -> bool {
+    fn note(&mut self, now: Timestamp, id: MessageId) -> bool {
+        let old = |at: &Timestamp| now.since_ms(*at) >= SEEN_MS;
+        while let Some(oldest) = self.order.front() {
+            let is_old = self.seen.get(oldest).is_none_or(old);
+            if !is_old && self.order.len() < SEEN {
+                break;
+            }
+            self.seen.remove(oldest);
+            self.order.pop_front();
+        }
         if self.seen.contains_key(&id) {
             return false;
         }
-        self.seen.insert(id, by);
+        self.seen.insert(id, now);
         self.order.push_back(id);
-        if self.order.len() > SEEN
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
         true
     }
 }
@@ -233,10 +239,11 @@ mod tests {
         assert!(!crossing.arrived(later, &one, 1, [0, 1, 2].into_iter()));
         assert_eq!((crossing.due(later), crossing.next_timeout()), (Vec::new(), None));
         for n in 0..SEEN as u32 + 10 {
-            crossing.began(payload(n).id(), 0);
+            crossing.began(later, payload(n).id());
         }
-        assert_eq!(crossing.order.len(), SEEN);
-        assert_eq!(crossing.seen.len(), SEEN);
+        assert_eq!((crossing.order.len(), crossing.seen.len()), (SEEN, SEEN));
+        assert!(crossing.arrived(later.plus_ms(SEEN_MS), &one, 0, [0].into_iter()), "new again");
+        assert_eq!((crossing.order.len(), crossing.seen.len()), (1, 1));
     }
 
     #[test]

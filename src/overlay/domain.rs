@@ -1,13 +1,17 @@
 //! A domain: nodes that share one overlay. Owns its name and what follows from it, the topic and
-//! the protocol that its members speak. It never knows who the members are.
+//! the tag of its members' frames. It never knows who the members are.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::Kind;
 use crate::base::config::{Admission, DomainConfig, Topology};
 
 /// Bytes of a domain's name.
 const NAME_BYTES: usize = 64;
+/// Bytes of a domain's tag.
+pub const TAG_BYTES: usize = 8;
 
 /// One domain that this node is a member of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,7 +25,7 @@ impl Domain {
     /// The domain that an entry of `domains:` describes.
     ///
     /// # Errors
-    /// [`BadDomain`] if the name cannot be part of a topic and a protocol name.
+    /// [`BadDomain`] if the name cannot be part of a topic.
     pub fn new(config: &DomainConfig) -> Result<Self, BadDomain> {
         let name = &config.name;
         let fits = (1..=NAME_BYTES).contains(&name.len());
@@ -52,21 +56,38 @@ impl Domain {
         format!("multichat/1/{}", self.name)
     }
 
-    /// The protocol of packets from peer to peer. It carries the domain's name, so that nodes of
-    /// different domains that meet (on one LAN, say) agree on nothing and never mix packets; and its
-    /// topology, unless that is the usual one, because members must agree on that too.
-    pub fn packet_protocol(&self) -> String {
-        match self.topology {
-            Topology::Gossip => format!("/multichat/packet/1/{}", self.name),
-            Topology::Tree => format!("/multichat/packet/1/{}/tree", self.name),
-            Topology::Mesh => format!("/multichat/packet/1/{}/mesh", self.name),
-        }
+    /// What frames of the domain begin with, where a topology of ours makes them.
+    pub fn tag(&self) -> [u8; TAG_BYTES] {
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&blake3::hash(self.name.as_bytes()).as_bytes()[..TAG_BYTES]);
+        tag
     }
+}
 
-    /// The protocol of a topology's frames, where they are ours and not gossipsub's.
-    pub fn frame_protocol(&self) -> String {
-        format!("/multichat/frame/1/{}", self.name)
-    }
+/// A domain as one node sees it, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DomainReport {
+    pub name: String,
+    pub topology: Topology,
+    pub admission: Admission,
+    /// This node may invite others.
+    pub founder: bool,
+    /// Members that this node is connected with.
+    pub members: Vec<String>,
+    /// Those that payloads go to and come from.
+    pub neighbours: usize,
+    /// Broadcasts that came, and those that this node carried here from another domain.
+    pub arrived: u64,
+    pub carried: u64,
+    pub refusals: Vec<RefusalReport>,
+}
+
+/// A node that was not let into a domain: this one by another, or another by this one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusalReport {
+    pub node: String,
+    pub of_us: bool,
+    pub reason: String,
 }
 
 /// A domain name that cannot be used.
@@ -99,25 +120,20 @@ mod tests {
     use super::*;
 
     fn domain(name: &str) -> Result<Domain, BadDomain> {
-        Domain::new(&DomainConfig {
-            name: name.into(),
-            topology: Topology::default(),
-            admission: Admission::default(),
-        })
+        Domain::new(&DomainConfig::open(name, Topology::default()))
     }
 
     #[test]
-    fn a_name_gives_topic_and_protocol() {
+    fn a_name_gives_topic_and_tag() {
         let public = domain("public").unwrap();
         assert_eq!(public.topic(), "multichat/1/public");
-        assert_eq!(public.packet_protocol(), "/multichat/packet/1/public");
-        assert_eq!(public.frame_protocol(), "/multichat/frame/1/public");
+        assert_ne!(public.tag(), domain("elsewhere").unwrap().tag());
         assert_eq!(public.topology(), Topology::Gossip);
         assert_eq!(public.admission(), Admission::Open);
     }
 
     #[test]
-    fn names_that_would_break_a_protocol_name_are_refused() {
+    fn names_that_would_break_a_topic_are_refused() {
         for name in ["", "a/b", "two words", "line\nbreak", &"x".repeat(65)] {
             assert!(domain(name).is_err(), "{name:?}");
         }

@@ -1,6 +1,7 @@
 //! PODS overlays: domains, their topologies, and where a packet goes. All sans-IO. It moves opaque
 //! bytes and never knows what an event means; it imports `base` alone.
 
+pub mod admission;
 pub mod chance;
 pub mod crossing;
 pub mod domain;

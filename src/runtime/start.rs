@@ -86,11 +86,12 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     };
     // Taken before anything else: whoever holds it is the one node on this data directory.
     let control = control::Socket::bind(&control::socket_path(&data_dir))?;
+    let transport = setup.transport_key();
     let (store, node) = restore(&data_dir.join("multichat.db"), setup.clone())?;
     let notes = store.notes(&Door::Control).map_err(|error| Fault::new(error.kind(), error.to_string()))?;
     let met = control::remembered_addresses(notes);
 
-    let net = Net::bind(&config.node, &config.domain(), setup.transport_key()).await?;
+    let net = Net::bind(&config.node, &config.domains(), setup.transport_key()).await?;
     let listener = Listener::bind(&config.irc).await?;
     let matrix = match &config.matrix {
         Some(matrix) => {
@@ -125,7 +126,12 @@ pub async fn start(config: Config, base_dir: &Path) -> Result<Running, Fault> {
     };
     let (asked, stopping) = (running.handle.clone(), running.cancel.clone());
     let introduce = net.introducer();
-    let around = control::Neighbourhood { addresses: net.addresses(), introduce: Some(introduce.clone()) };
+    let around = control::Neighbourhood {
+        addresses: net.addresses(),
+        introduce: Some(introduce.clone()),
+        domains: Some(net.reports()),
+        key: Some(transport),
+    };
     let control = control.near(around);
     running.tasks.spawn(async move {
         control.serve(asked, stopping).await;

@@ -292,11 +292,7 @@ fn config(name: &str, network: Option<NetworkConfig>) -> Config {
             bootstrap: Vec::new(),
             lan: false,
         },
-        domains: vec![DomainConfig {
-            name: "failover".into(),
-            topology: Default::default(),
-            admission: Default::default(),
-        }],
+        domains: vec![DomainConfig::open("failover", Default::default())],
         irc: IrcConfig {
             server_name: format!("{name}.local"),
             listen: vec![ListenConfig::plain("127.0.0.1:0")],

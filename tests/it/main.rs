@@ -1,6 +1,7 @@
 //! The one integration binary: what needs real parts, and what looks at the source itself.
 
 mod cli;
+mod domains;
 mod durability;
 mod failover;
 mod fuzz;

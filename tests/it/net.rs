@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify, noise, request_response, tcp, yamux};
-use multichat::base::config::{Admission, DomainConfig, NodeConfig, Topology};
+use multichat::base::config::{DomainConfig, NodeConfig, Topology};
 use multichat::base::key::SecretKey;
 use multichat::base::{Kind, NodeId, limits};
 use multichat::net::Net;
 use multichat::overlay::Destination;
+use multichat::overlay::admission::{Claim, Proof, Reply, Word};
 use multichat::port::{Command, Door, Fault, Handle};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -96,9 +97,8 @@ fn news(command: Command) -> News {
 
 async fn bind(seed: u8, listen: &str, bootstrap: Vec<String>, domain: &str) -> Result<Net, Fault> {
     let node = NodeConfig { listen: vec![listen.into()], bootstrap, lan: false, ..NodeConfig::default() };
-    let (topology, admission) = (Topology::Gossip, Admission::Open);
-    let domain = DomainConfig { name: domain.into(), topology, admission };
-    Net::bind(&node, &domain, SecretKey::from_seed([seed; 32])).await
+    let domain = DomainConfig::open(domain, Topology::Gossip);
+    Net::bind(&node, &[domain], SecretKey::from_seed([seed; 32])).await
 }
 
 /// Binds again where a node listened that has just stopped: QUIC lets go of its port a moment later.
@@ -419,7 +419,9 @@ struct Odd {
 }
 
 /// A libp2p peer that is none of ours, connected to `to`.
-async fn odd_peer(protocol: &'static str, to: &Node) -> Swarm<Odd> {
+async fn odd_peer(protocols: &[&'static str], to: &Node) -> Swarm<Odd> {
+    let both_ways =
+        |name: &&'static str| (StreamProtocol::new(name), request_response::ProtocolSupport::Full);
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -427,7 +429,7 @@ async fn odd_peer(protocol: &'static str, to: &Node) -> Swarm<Odd> {
         .with_behaviour(|key| Odd {
             identify: identify::Behaviour::new(identify::Config::new("odd/1".into(), key.public())),
             raw: request_response::Behaviour::new(
-                [(StreamProtocol::new(protocol), request_response::ProtocolSupport::Full)],
+                protocols.iter().map(both_ways),
                 request_response::Config::default(),
             ),
         })
@@ -444,6 +446,32 @@ async fn until(swarm: &mut Swarm<Odd>, wanted: impl Fn(&SwarmEvent<OddEvent>) ->
     timeout(PATIENCE, wait).await.expect("in time");
 }
 
+/// Answers the next question about domains as a member would. Whether it was a verdict instead.
+async fn answers(odd: &mut Swarm<Odd>, domain: &str) -> bool {
+    let next = async {
+        loop {
+            if let SwarmEvent::Behaviour(OddEvent::Raw(request_response::Event::Message {
+                message: request_response::Message::Request { request, channel, .. },
+                ..
+            })) = odd.select_next_some().await
+            {
+                return (request, channel);
+            }
+        }
+    };
+    let (request, channel) = timeout(PATIENCE, next).await.expect("a question in time");
+    let word = Word::decode(&request[2..]).expect("a word");
+    let claim = Claim { name: domain.into(), topology: Topology::Gossip };
+    let reply = match &word {
+        Word::Who { .. } => Reply::Am { proofs: vec![(claim, Proof::None)], welcome: Vec::new() },
+        Word::Verdict(_) => Reply::Heard,
+    };
+    let bytes = reply.encode();
+    let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+    let _ = odd.behaviour_mut().raw.send_response(channel, [&length[..], &bytes].concat());
+    matches!(word, Word::Verdict(_))
+}
+
 #[tokio::test]
 async fn garbage_and_strangers_do_no_harm() {
     let (mut one, mut two) = two(TCP).await;
@@ -456,7 +484,7 @@ async fn garbage_and_strangers_do_no_harm() {
         let _ = socket.write_all(&noise);
     }
     // One that speaks libp2p but not ours is shown the door.
-    let mut stranger = odd_peer("/something/else", &one).await;
+    let mut stranger = odd_peer(&["/something/else"], &one).await;
     until(&mut stranger, |event| matches!(event, SwarmEvent::ConnectionClosed { .. })).await;
 
     two.send(Destination::Domain, b"still fine".to_vec()).await;
@@ -470,8 +498,9 @@ async fn garbage_and_strangers_do_no_harm() {
 #[tokio::test]
 async fn a_member_that_breaks_the_packet_protocol_is_refused_packet_by_packet() {
     let mut one = Node::start(1, TCP, &[]).await;
-    let mut odd = odd_peer("/multichat/packet/1/public", &one).await;
+    let mut odd = odd_peer(&["/multichat/packet/2", "/multichat/domains/1"], &one).await;
     let to = *odd.connected_peers().next().unwrap();
+    while !answers(&mut odd, "public").await {}
     let over = u32::try_from(limits::PACKET_BYTES + 1).unwrap().to_be_bytes().to_vec();
     let broken = [vec![], vec![0, 0, 0, 0], vec![0, 0, 0, 9, 1], over, vec![0xff; 300 * 1024]];
     for bytes in broken {
@@ -545,9 +574,8 @@ async fn nodes_on_a_lan() {
     let mut nodes = Vec::new();
     for seed in [1, 2] {
         let node = NodeConfig { listen: vec![listen.clone()], lan: true, ..NodeConfig::default() };
-        let domain =
-            DomainConfig { name: "public".into(), topology: Topology::Gossip, admission: Admission::Open };
-        let net = Net::bind(&node, &domain, SecretKey::from_seed([seed; 32])).await.unwrap();
+        let domain = DomainConfig::open("public", Topology::Gossip);
+        let net = Net::bind(&node, &[domain], SecretKey::from_seed([seed; 32])).await.unwrap();
         nodes.push(Node::run(net, 64));
     }
     let [one, two] = &mut nodes[..] else { unreachable!() };

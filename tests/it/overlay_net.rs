@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use multichat::base::NodeId;
-use multichat::base::config::{Admission, DomainConfig, NodeConfig, Topology};
+use multichat::base::config::{DomainConfig, NodeConfig, Topology};
 use multichat::base::key::SecretKey;
 use multichat::net::Net;
 use multichat::overlay::Destination;
@@ -33,8 +33,8 @@ struct Node {
 impl Node {
     async fn start(seed: u8, topology: Topology, listen: &str, bootstrap: Vec<String>) -> Self {
         let node = NodeConfig { listen: vec![listen.into()], bootstrap, lan: false, ..NodeConfig::default() };
-        let domain = DomainConfig { name: "public".into(), topology, admission: Admission::Open };
-        let net = Net::bind(&node, &domain, SecretKey::from_seed([seed; 32])).await.unwrap();
+        let domain = DomainConfig::open("public", topology);
+        let net = Net::bind(&node, &[domain], SecretKey::from_seed([seed; 32])).await.unwrap();
         let (id, address) = (net.node_id(), net.addresses().remove(0));
         let (to_node, commands) = mpsc::channel(1024);
         let (outgoing, from_node) = mpsc::channel(64);

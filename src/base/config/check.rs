@@ -4,9 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Config, ConfigError, FloodConfig, IrcConfig, LinkConfig, MatrixConfig, NetworkConfig, SaslMechanism,
-    irc_parts,
+    Admission, Config, ConfigError, DomainConfig, FloodConfig, IrcConfig, LinkConfig, MatrixConfig,
+    NetworkConfig, SaslMechanism, Topology, irc_parts,
 };
+
+/// Domains of one node.
+const DOMAINS: usize = 16;
+/// Bytes of a pre-shared key, at the least: it can be guessed at by whoever hears it used.
+const PSK_BYTES: usize = 16;
 
 impl Config {
     /// Checks every value.
@@ -41,11 +46,20 @@ impl Config {
 
     fn check_domains(&self) -> Result<(), ConfigError> {
         let count = self.domains.len();
-        if count > 1 {
-            let problem = format!("{count} domains, but one node joins one domain so far: keep one");
-            return Err(ConfigError::at("domains", problem));
+        if count > DOMAINS {
+            return Err(ConfigError::at(
+                "domains",
+                format!("{count} domains: one node joins {DOMAINS} at most"),
+            ));
         }
-        require(self.domains.iter().all(|d| is_word(&d.name)), "domains[0].name", "must be one word")
+        let mut names = BTreeSet::new();
+        for (index, domain) in self.domains.iter().enumerate() {
+            let path = format!("domains[{index}]");
+            require(is_word(&domain.name), &format!("{path}.name"), "must be one word")?;
+            require(names.insert(&domain.name), &format!("{path}.name"), "is the name of another domain")?;
+            domain.check(&path)?;
+        }
+        Ok(())
     }
 
     fn check_links(&self) -> Result<(), ConfigError> {
@@ -91,6 +105,30 @@ impl Config {
             false => format!("no network `{network}` under `irc.networks`; there is {}", known.join(", ")),
         };
         Err(ConfigError::at(path, problem))
+    }
+}
+
+impl DomainConfig {
+    fn check(&self, path: &str) -> Result<(), ConfigError> {
+        let closed = self.admission != Admission::Open;
+        let gossip = self.topology == Topology::Gossip;
+        require(
+            !(closed && gossip),
+            &format!("{path}.topology"),
+            "must be `tree` or `mesh` where not everybody is let in: gossipsub sends to whoever subscribes",
+        )?;
+        let psk = self.psk.as_deref();
+        let path_of_psk = format!("{path}.psk");
+        match self.admission {
+            Admission::Psk => require(
+                psk.is_some_and(|psk| psk.len() >= PSK_BYTES),
+                &path_of_psk,
+                "must be a secret of 16 characters or more: try `openssl rand -hex 32`",
+            )?,
+            _ => require(psk.is_none(), &path_of_psk, "goes with `admission: psk`")?,
+        }
+        let invited = self.invite.is_none() || self.admission == Admission::Invite;
+        require(invited, &format!("{path}.invite"), "goes with `admission: invite`")
     }
 }
 
@@ -260,7 +298,7 @@ mod tests {
     #[test]
     fn the_defaults_can_run() {
         assert_eq!(Config::default().check(), Ok(()));
-        assert_eq!(Config::default().domain().name, "public");
+        assert_eq!(Config::default().domains()[0].name, "public");
     }
 
     #[test]

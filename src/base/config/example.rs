@@ -56,9 +56,12 @@ node:
   bootstrap: []                  # multiaddresses of nodes to dial at start
   lan: true                      # find nodes on the local network by mDNS
 
-# The domain to join: one for now.
+# The domains to join. Nodes of one domain have the same name and topology for it: gossip, tree or
+# mesh (a few nodes, all linked). A node in several carries everything from each into the others.
 domains:
   - {{name: public, topology: gossip, admission: open}}
+  # - {{name: team, topology: mesh, admission: psk, psk_file: team.psk}}  # whoever has the key
+  # - {{name: club, topology: tree, admission: invite}}  # the founder; guests add `invite_file: club.invite`
 
 # The homeserver to serve as an application service. Leave the section out to run without Matrix.
 matrix:
@@ -180,7 +183,7 @@ mod tests {
             config.node,
             crate::base::config::NodeConfig { name: "example.org".into(), ..Default::default() }
         );
-        assert_eq!(config.domains, [Config::default().domain()]);
+        assert_eq!(config.domains, Config::default().domains());
         assert_eq!(
             config.matrix,
             Some(MatrixConfig {

@@ -74,6 +74,11 @@ impl Config {
     }
 
     fn resolve_secrets(&mut self, read: &dyn Fn(&str) -> Result<String, String>) -> Result<(), ConfigError> {
+        for (index, domain) in self.domains.iter_mut().enumerate() {
+            let path = |key: &str| format!("domains[{index}].{key}");
+            take_secret(&path("psk"), &mut domain.psk, &mut domain.psk_file, read)?;
+            take_secret(&path("invite"), &mut domain.invite, &mut domain.invite_file, read)?;
+        }
         let irc = &mut self.irc;
         take_secret("irc.password", &mut irc.password, &mut irc.password_file, read)?;
         for (index, oper) in irc.opers.iter_mut().enumerate() {
@@ -247,7 +252,6 @@ fn unknown_value(path: &str, value: &str, known: &[&str]) -> String {
     let later: &[&str] = match path.rsplit('.').next() {
         Some("topology") => &["structured"],
         Some("mode") => &["puppets"],
-        Some("admission") => &["invite", "closed"],
         _ => &[],
     };
     if later.contains(&value) {
@@ -345,9 +349,19 @@ mod tests {
             "domains: [{name: public, topology: ring}]\n",
             "domains[0].topology (line 1): `ring` is not known; use gossip or tree or mesh",
         );
+        check("domains: [{name: a}, {name: a}]\n", "domains[1].name: is the name of another domain");
         check(
-            "domains: [{name: a}, {name: b}]\n",
-            "domains: 2 domains, but one node joins one domain so far: keep one",
+            "domains: [{name: a, admission: psk, psk: a rather long secret}]\n",
+            "domains[0].topology: must be `tree` or `mesh` where not everybody is let in: gossipsub sends to \
+             whoever subscribes",
+        );
+        check(
+            "domains: [{name: a, topology: tree, admission: psk, psk: short}]\n",
+            "domains[0].psk: must be a secret of 16 characters or more: try `openssl rand -hex 32`",
+        );
+        check(
+            "domains: [{name: a, psk: a rather long secret}]\n",
+            "domains[0].psk: goes with `admission: psk`",
         );
     }
 

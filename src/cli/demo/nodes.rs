@@ -125,11 +125,7 @@ fn common(name: &str) -> Config {
             bootstrap: Vec::new(),
             lan: false,
         },
-        domains: vec![DomainConfig {
-            name: "demo".into(),
-            topology: Default::default(),
-            admission: Default::default(),
-        }],
+        domains: vec![DomainConfig::open("demo", Default::default())],
         irc: IrcConfig {
             server_name: format!("{name}.demo.local"),
             listen: vec![ListenConfig::plain("127.0.0.1:0")],

@@ -116,23 +116,24 @@ pub fn run(simulate: &Simulate, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the scenario, and those that it is compared with.
+/// Runs the scenario, and those that it is compared with, each on a thread of its own.
 pub fn report(simulate: &Simulate) -> Report {
     let pods = scenario(simulate);
-    let mut runs = Vec::new();
-    let mut add = |name: String, scenario: &Scenario| {
-        runs.push(Run { name, outcome: sim::run(scenario) });
-    };
-    add(format!("PODS, {} × {}", simulate.domains, word(pods.shape)), &pods);
+    let mut wanted = vec![(format!("PODS, {} × {}", simulate.domains, word(pods.shape)), pods.clone())];
     if !simulate.alone {
         // The same adversaries: a part of the first domain is that part, divided by the domains, of all.
         let of_all = pods.adversarial / f64::from(pods.domains);
         let everywhere = matches!(pods.attack, Some(Attack::Censor));
         let adversarial = if everywhere { pods.adversarial } else { of_all };
         let flat = Scenario { domains: 1, adversarial, trial_ms: None, ..pods };
-        add("one flat gossip overlay".into(), &Scenario { shape: Shape::Gossip, ..flat.clone() });
-        add("federated star".into(), &Scenario { shape: Shape::Star, ..flat });
+        wanted.push(("one flat gossip overlay".into(), Scenario { shape: Shape::Gossip, ..flat.clone() }));
+        wanted.push(("federated star".into(), Scenario { shape: Shape::Star, ..flat }));
     }
+    let runs = std::thread::scope(|threads| {
+        let run = |(name, scenario)| threads.spawn(move || Run { name, outcome: sim::run(&scenario) });
+        let running: Vec<_> = wanted.into_iter().map(run).collect();
+        running.into_iter().map(|run| run.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+    });
     Report { runs }
 }
 

@@ -507,7 +507,7 @@ impl World {
         self.said.push(Said { at_ms: now_ms, by: by as u32, home: node.home });
         note(&mut node.got, number, 0, 0);
         let domains: Vec<u8> = node.members.keys().copied().collect();
-        node.crossing.began(payload.id(), node.home);
+        node.crossing.began(Timestamp(now_ms), payload.id());
         for domain in domains {
             self.input(by as u32, domain, Input::Broadcast(payload.clone()));
         }

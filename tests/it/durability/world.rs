@@ -323,11 +323,7 @@ fn common(name: &str, p2p: u16, irc: u16) -> Config {
             bootstrap: Vec::new(),
             lan: false,
         },
-        domains: vec![DomainConfig {
-            name: "durable".into(),
-            topology: Default::default(),
-            admission: Default::default(),
-        }],
+        domains: vec![DomainConfig::open("durable", Default::default())],
         irc: IrcConfig {
             server_name: format!("{name}.durable.local"),
             listen: vec![ListenConfig::plain(format!("127.0.0.1:{irc}"))],
