@@ -272,7 +272,12 @@ impl Authorities {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
             lane.over = self.above.is_over(lane);
         }
-        items.extend(changed.into_iter().map(Item::Base));
+        for id in changed {
+            items.push(Item::Base(id));
+            // What was done there in spite of a removal depends on it even where the lane goes on.
+            let on_lane = self.lanes.get(&id).into_iter().flat_map(|lane| &lane.authorities);
+            items.extend(on_lane.map(|(_, number)| Item::Authority(*number)));
+        }
         items
     }
 

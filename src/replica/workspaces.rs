@@ -374,6 +374,18 @@ fn who_knows_of_their_removal_speaks_in_vain_even_before_any_anchor_of_those_abo
 }
 
 #[test]
+fn a_setting_made_in_spite_of_a_removal_counts_once_that_is_void() {
+    let Scene { mut world, workspace, channel, founder, admin, moderator, bob, .. } = Scene::new();
+    let fall = world.draft(&founder, &workspace, revoke(&admin, Standing::Out));
+    world.act(&admin, &workspace, revoke(&moderator, Standing::Demoted(Role::Member)));
+    world.anchor(&bob, &channel, &workspace);
+    let setting = world.act(&moderator, &channel, set(Change::Join(JoinRule::Invite)));
+    assert_eq!(world.effective(&[&setting]), [false]);
+    world.take(&fall);
+    assert_eq!(world.effective(&[&setting]), [true]);
+}
+
+#[test]
 fn a_demotion_in_the_workspace_is_one_in_its_channels() {
     let Scene { mut world, workspace, channel, admin, moderator, bob, .. } = Scene::new();
     let demotion = world.act(&admin, &workspace, revoke(&moderator, Standing::Demoted(Role::Member)));
@@ -573,7 +585,7 @@ fn chosen(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn any_order_of_delivery_over_workspace_and_channel_gives_one_root(
         (history, shuffled) in steps().prop_flat_map(|steps| {
