@@ -177,11 +177,6 @@ impl Directory {
         flips
     }
 
-    /// Whether deals of a channel fare differently since their verdicts were last asked for.
-    pub fn has_undecided(&self, id: &ChannelId) -> bool {
-        self.get(id).is_some_and(|channel| channel.replica.has_undecided())
-    }
-
     /// Comes to a verdict about deals between this channel and others. Returns what turned where.
     pub fn decide(&mut self, id: &ChannelId) -> Vec<(ChannelId, Turned)> {
         replica::decide(self, id)

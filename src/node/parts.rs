@@ -227,9 +227,6 @@ impl Node {
 
     /// Something changed in a channel that deals with other channels may hang on.
     pub(super) fn decide_deals(&mut self, turn: &mut Turn, id: &ChannelId) {
-        if !self.directory.has_undecided(id) {
-            return;
-        }
         for (id, turned) in self.directory.decide(id) {
             self.tell_flips(turn, &id, &turned.flips);
             self.resettle_texts(turn, id);

@@ -7,12 +7,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use super::deal::{Replicas, decide};
-use super::sample::{Author, founded};
-use super::{Admission, Event, Replica, parents};
+use super::sample::{Author, founded, part_of, pasts};
+use super::{Admission, Event, Replica};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp, limits};
 use crate::chat::act::{Act, Standing};
 use crate::chat::asset::{Asset, Holding};
-use crate::chat::build::Setting;
 use crate::chat::logics::logics;
 use crate::chat::market::{exchange, issue};
 use crate::chat::settle::{self, Part};
@@ -411,37 +410,12 @@ struct Thing {
     parts: BTreeMap<ChannelId, Part>,
 }
 
-fn part_of(event: &Event, replica: &Replica) -> Option<Part> {
-    let lane = replica.lane_of(&event.id()).unwrap();
-    let setting = Setting {
-        event: event.id(),
-        channel: replica.id(),
-        identity: lane.identity,
-        device: lane.device,
-        role: lane.role,
-        granted: None,
-        target_author: None,
-        timestamp: event.header.timestamp,
-        payload: None,
-    };
-    settle::part(&event.header.act, &setting, None).unwrap()
-}
-
 /// What is carried out, by the rules as they are written: every past as a set, everything in one list over
 /// both channels, sorted by place and gone through once.
 fn model(history: &History, shelf: &Shelf) -> (BTreeMap<EventId, bool>, BTreeMap<(Identity, String), u128>) {
     let events: BTreeMap<EventId, &Event> =
         history.foundings.iter().chain(&history.events).map(|event| (event.id(), event)).collect();
-    let mut pasts: BTreeMap<EventId, BTreeSet<EventId>> = BTreeMap::new();
-    while pasts.len() < events.len() {
-        for (id, event) in &events {
-            let parents: Vec<EventId> = parents(&event.header).collect();
-            if parents.iter().all(|parent| pasts.contains_key(parent)) {
-                let past = parents.iter().flat_map(|p| pasts[p].iter().copied().chain([*p])).collect();
-                pasts.insert(*id, past);
-            }
-        }
-    }
+    let pasts = pasts(&events);
     let parts: BTreeMap<EventId, Part> = events
         .iter()
         .filter_map(|(id, event)| Some((*id, part_of(event, &shelf.0[&event.channel()])?)))

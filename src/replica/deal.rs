@@ -64,11 +64,6 @@ pub fn decide(replicas: &mut impl Replicas, id: &ChannelId) -> Vec<(ChannelId, T
 }
 
 impl Replica {
-    /// Whether deals fare differently since [`decide`] last asked.
-    pub fn has_undecided(&self) -> bool {
-        self.settlements.has_undecided()
-    }
-
     /// Hears the verdict of all channels about a deal. Returns what turned with it.
     fn agree(&mut self, deal: &Place, is_agreed: bool) -> Option<Turned> {
         if !self.settlements.agree(deal, is_agreed) {

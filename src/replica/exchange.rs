@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use super::sample::{Author, founded, take};
-use super::{Admission, Event, Replica, parents};
+use super::sample::{Author, founded, part_of, pasts, take};
+use super::{Admission, Event, Replica};
 use crate::base::{ChannelId, Digest, EventId, Identity, Timestamp};
 use crate::chat::access::Role;
 use crate::chat::act::{Act, Ancestry, Joining, Standing};
@@ -16,7 +16,7 @@ use crate::chat::channel::{Change, JoinRule};
 use crate::chat::logics::logics;
 use crate::chat::market::{exchange, issue};
 use crate::chat::ticket::{self, Redemption};
-use crate::chat::{settle, token};
+use crate::chat::token;
 use crate::machine::intent::{Constraints, Intent};
 use crate::machine::settlement::{Settlement, Spending};
 use crate::machine::{Action, Resource};
@@ -565,18 +565,9 @@ impl Model {
     /// `is_kept` is what rules R1 to R6 say of an event.
     fn of(events: &[Event], replica: &Replica, is_kept: impl Fn(&EventId) -> bool) -> Self {
         let by_id: BTreeMap<EventId, &Event> = events.iter().map(|event| (event.id(), event)).collect();
-        let mut pasts: BTreeMap<EventId, BTreeSet<EventId>> = BTreeMap::new();
-        while pasts.len() < by_id.len() {
-            for (id, event) in &by_id {
-                let parents: Vec<EventId> = parents(&event.header).collect();
-                if parents.iter().all(|parent| pasts.contains_key(parent)) {
-                    let past = parents.iter().flat_map(|p| pasts[p].iter().copied().chain([*p])).collect();
-                    pasts.insert(*id, past);
-                }
-            }
-        }
+        let pasts = pasts(&by_id);
         let spendings: BTreeMap<EventId, Spending> =
-            by_id.iter().filter_map(|(id, event)| Some((*id, spending_of(event, replica)?))).collect();
+            by_id.iter().filter_map(|(id, event)| Some((*id, part_of(event, replica)?.spending))).collect();
         let places = places(&spendings, &pasts, replica);
         let mut order: Vec<EventId> = places.keys().copied().collect();
         order.sort_by_key(|id| places[id]);
@@ -605,22 +596,6 @@ impl Model {
         }
         Self { effective, owned }
     }
-}
-
-fn spending_of(event: &Event, replica: &Replica) -> Option<Spending> {
-    let lane = replica.lane_of(&event.id()).unwrap();
-    let setting = crate::chat::build::Setting {
-        event: event.id(),
-        channel: replica.id(),
-        identity: lane.identity,
-        device: lane.device,
-        role: lane.role,
-        granted: None,
-        target_author: None,
-        timestamp: event.header.timestamp,
-        payload: None,
-    };
-    settle::part(&event.header.act, &setting, None).unwrap().map(|part| part.spending)
 }
 
 fn places(

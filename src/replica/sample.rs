@@ -1,12 +1,16 @@
 //! Small histories for the tests of this room and of the node.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::event::VERSION;
-use super::{Admission, Event, Header, Parcel, PayloadRef, Replica};
+use super::{Admission, Event, Header, Parcel, PayloadRef, Replica, parents};
 use crate::base::key::{Purpose, SecretKey};
 use crate::base::{EventId, Timestamp};
 use crate::chat::act::{Act, Joining};
+use crate::chat::build::Setting;
 use crate::chat::message::Content;
 use crate::chat::profile::{Certificate, Profile};
+use crate::chat::settle::{self, Part};
 
 /// Somebody with one device.
 #[derive(Clone)]
@@ -112,4 +116,36 @@ pub(crate) fn take(replica: &mut Replica, event: &Event) {
 /// An id of nothing.
 pub(crate) fn nothing(number: u8) -> EventId {
     EventId([number; 32])
+}
+
+/// What an event of a replica spends and makes, without the replica's own account of it.
+pub fn part_of(event: &Event, replica: &Replica) -> Option<Part> {
+    let lane = replica.lane_of(&event.id()).unwrap();
+    let setting = Setting {
+        event: event.id(),
+        channel: replica.id(),
+        identity: lane.identity,
+        device: lane.device,
+        role: lane.role,
+        granted: None,
+        target_author: None,
+        timestamp: event.header.timestamp,
+        payload: None,
+    };
+    settle::part(&event.header.act, &setting, None).unwrap()
+}
+
+/// Each event's whole past, as a set: slow, and plain to see.
+pub fn pasts(events: &BTreeMap<EventId, &Event>) -> BTreeMap<EventId, BTreeSet<EventId>> {
+    let mut pasts: BTreeMap<EventId, BTreeSet<EventId>> = BTreeMap::new();
+    while pasts.len() < events.len() {
+        for (id, event) in events {
+            let parents: Vec<EventId> = parents(&event.header).collect();
+            if parents.iter().all(|parent| pasts.contains_key(parent)) {
+                let past = parents.iter().flat_map(|p| pasts[p].iter().copied().chain([*p])).collect();
+                pasts.insert(*id, past);
+            }
+        }
+    }
+    pasts
 }

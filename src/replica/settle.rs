@@ -111,11 +111,22 @@ impl Entry {
 impl Settlements {
     /// The events that have to do with what is spent: they decide about its depth if they are in its past.
     fn related(&self, Part { spending, deal }: &Part) -> BTreeSet<EventId> {
-        let created = spending.consumed.iter().filter_map(|spent| self.creators.get(&spent.commitment?));
-        let spent = spending.consumed.iter().filter_map(|spent| self.spenders.get(&spent.nullifier));
-        let others = created.chain(spent).flatten();
+        let spends = spending.consumed.iter().map(|spent| (spent.commitment, spent.nullifier));
+        let others = self.places_of(spends);
         let others = others.filter(|place| deal.as_ref().is_none_or(|deal| place.id != deal.id));
         others.flat_map(|place| self.carriers(place)).collect()
+    }
+
+    /// What creates or spends these: a commitment, where the resource is one that lasts, and a nullifier.
+    fn places_of(
+        &self,
+        spends: impl Iterator<Item = (Option<Digest>, Digest)>,
+    ) -> impl Iterator<Item = &Place> {
+        let places = spends.flat_map(|(commitment, nullifier)| {
+            let created = commitment.and_then(|commitment| self.creators.get(&commitment));
+            created.into_iter().chain(self.spenders.get(&nullifier))
+        });
+        places.flatten()
     }
 
     fn carriers(&self, place: &Place) -> impl Iterator<Item = EventId> + '_ {
@@ -240,10 +251,6 @@ impl Settlements {
         undecided.into_iter().filter_map(|place| Some((place, channels(&place)?))).collect()
     }
 
-    pub fn has_undecided(&self) -> bool {
-        !self.undecided.is_empty()
-    }
-
     /// Whether nothing is in the way of a deal in this channel.
     pub fn stands_here(&self, deal: &Place) -> bool {
         let entry = self.entries.get(deal);
@@ -309,14 +316,13 @@ impl Replica {
     /// How deep a settlement must lie that somebody puts here next on their lane.
     pub fn depth_of(&self, settlement: &Settlement, lane: &Lane) -> u64 {
         let actions = settlement.intents.iter().flat_map(|intent| &intent.transaction.actions);
-        let mut related = BTreeSet::new();
-        for input in actions.flat_map(|action| &action.consumed) {
-            let Ok(nullifier) = input.resource.nullifier(&input.nullifier_key) else { continue };
-            let created = self.settlements.creators.get(&input.resource.commitment());
-            let spent = self.settlements.spenders.get(&nullifier);
-            let places = created.into_iter().chain(spent).flatten();
-            related.extend(places.flat_map(|place| self.settlements.carriers(place)));
-        }
+        let spends = actions.flat_map(|action| &action.consumed).filter_map(|input| {
+            let commitment = input.resource.commitment();
+            let nullifier = input.resource.nullifier_from_commitment(&input.nullifier_key, &commitment);
+            Some((Some(commitment), nullifier.ok()?))
+        });
+        let places = self.settlements.places_of(spends);
+        let related = places.flat_map(|place| self.settlements.carriers(place)).collect();
         let parents = self.next_parents(Some(&lane.tip()));
         let parents: Vec<u32> = parents.iter().filter_map(|id| self.events.number(id)).collect();
         self.settlements.depth(&self.in_past(&related, &parents), Some(lane.opening))
